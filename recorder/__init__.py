@@ -1,0 +1,1 @@
+"""From the kernel to a capture file. Imports tracectl.store only."""

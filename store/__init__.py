@@ -1,0 +1,1 @@
+"""What is on disk: event catalogue, schemas, capture files, DuckDB relations. Imports nothing of the other packages."""
