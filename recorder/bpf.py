@@ -1,0 +1,373 @@
+"""BPF programs and maps: the only file that imports BCC.
+
+BCC compiles and loads; maps, attachment records and program statistics are read by plain bpf(2) calls.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import os
+import platform
+import re
+import struct
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracectl.recorder.headers import stub_tree
+from tracectl.store.errors import RecordError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _OBJ_GET_INFO = 1, 2, 3, 15
+
+# Offset of recursion_misses in struct bpf_prog_info (include/uapi/linux/bpf.h, Linux >= 5.12).
+_RECURSION_MISSES = 208
+
+# Where distributions put python3-bpfcc for their own interpreter; any other CPython >= 3.11 can use it from there.
+_DISTRIBUTION_PACKAGES = (
+    "usr/lib/python3/dist-packages",
+    "usr/lib/python3*/site-packages",
+    "usr/lib/python3*/dist-packages",
+)
+
+_INSTALL_BCC = "install the distribution's package: apt-get install python3-bpfcc (PyPI's 'bcc' is something else)"
+_DOCTOR = "tracectl doctor shows what this machine can record"
+
+
+# ---- bpf(2) ----
+
+
+class MapInfo(NamedTuple):
+    """Type and sizes (in bytes) of a BPF map, as the kernel has them."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+
+def _bpf(command: int, attr: bytes) -> None:
+    """bpf(2) with the bytes of its ``union bpf_attr``; OSError when it fails."""
+    number = _BPF_SYSCALL.get(platform.machine())
+    if number is None:
+        raise RecordError(f"recording is not supported on {platform.machine()}", "x86-64 and arm64 machines are")
+    # 128 zero bytes: unused members must be 0, and the kernel accepts any length.
+    buffer = ctypes.create_string_buffer(attr, 128)
+    if _libc.syscall(number, command, ctypes.byref(buffer), len(buffer)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _object_info(fd: int, size: int) -> bytes:
+    """``struct bpf_map_info`` or ``bpf_prog_info`` of ``fd``, zero where the kernel is older than ``size``."""
+    info = ctypes.create_string_buffer(size)
+    _bpf(_OBJ_GET_INFO, struct.pack("=IIQ", fd, size, ctypes.addressof(info)))
+    return info.raw
+
+
+def map_info(fd: int) -> MapInfo:
+    """What the map behind ``fd`` is."""
+    kind, _, key_size, value_size, max_entries = struct.unpack_from("=5I", _object_info(fd, 32))
+    return MapInfo(kind, key_size, value_size, max_entries)
+
+
+def map_lookup(fd: int, key: bytes, size: int) -> bytes | None:
+    """The value of ``key``, ``size`` bytes (per-CPU maps: 8-byte aligned, once per possible CPU); None if absent."""
+    key_buffer, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(size)
+    try:
+        _bpf(_MAP_LOOKUP, struct.pack("=I4xQQQ", fd, ctypes.addressof(key_buffer), ctypes.addressof(value), 0))
+    except FileNotFoundError:
+        return None
+    return value.raw
+
+
+def map_update(fd: int, key: bytes, value: bytes) -> None:
+    """Set ``key`` to ``value``; OSError (E2BIG when the map is full)."""
+    key_buffer, value_buffer = (ctypes.create_string_buffer(part, len(part)) for part in (key, value))
+    _bpf(_MAP_UPDATE, struct.pack("=I4xQQQ", fd, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0))
+
+
+def map_delete(fd: int, key: bytes) -> bool:
+    """Remove ``key``; False when it was not there."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    try:
+        _bpf(_MAP_DELETE, struct.pack("=I4xQQQ", fd, ctypes.addressof(key_buffer), 0, 0))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """CPU numbers of a kernel CPU list such as ``0-3,8``."""
+    cpus: list[int] = []
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def cpus(which: str) -> list[int]:
+    """CPU numbers that are ``possible`` (have a slot in per-CPU maps) or ``online`` (can have a ring)."""
+    return parse_cpu_list(Path(f"/sys/devices/system/cpu/{which}").read_text(encoding="ascii"))
+
+
+# ---- BCC ----
+
+
+def load_bcc() -> ModuleType:
+    """The distribution's BCC package, from whichever CPython runs; RecordError when there is none.
+
+    It is loaded by its own path, so nothing else of the distribution's Python (its old numpy, say) becomes importable.
+    """
+    loaded = sys.modules.get("bcc")
+    if loaded is not None and hasattr(loaded, "BPF"):
+        return loaded
+    for directory in _bcc_directories():
+        spec = importlib.util.spec_from_file_location(
+            "bcc", directory / "__init__.py", submodule_search_locations=[str(directory)]
+        )
+        if spec is None or spec.loader is None:
+            continue
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["bcc"] = module  # before it runs: its parts import each other by this name
+        try:
+            spec.loader.exec_module(module)
+        except (ImportError, OSError) as error:  # OSError: libbcc.so.0 is missing or does not fit
+            del sys.modules["bcc"]
+            raise RecordError(f"BCC in {directory} cannot be loaded: {error}", _INSTALL_BCC) from error
+        return module
+    raise RecordError("BCC is not installed: no Python package of it was found", _INSTALL_BCC)
+
+
+def _bcc_directories() -> Iterator[Path]:
+    """Directories that hold the real BCC (it has a ``libbcc.py``; PyPI's ``bcc``, a lattice library, has not)."""
+    roots = [Path(entry or ".") for entry in sys.path]
+    roots += [path for pattern in _DISTRIBUTION_PACKAGES for path in sorted(Path("/").glob(pattern))]
+    for root in roots:
+        if (root / "bcc" / "libbcc.py").is_file():
+            yield root / "bcc"
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """The environment for a compilation: our include tree, and nothing that retargets BCC's compiler."""
+    wanted = {"BCC_KERNEL_SOURCE": str(stub_tree()), "ARCH": None, "BCC_LINUX_VERSION_CODE": None}
+    before = {name: os.environ.get(name) for name in wanted}
+    _set_environment(wanted)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def _captured_output(text: list[str]) -> Iterator[None]:
+    """Take what C code writes to stdout and stderr, and add it to ``text`` at the end of the block.
+
+    The compiler and libbcc write to the file descriptors themselves, past ``sys.stderr``; so would other threads
+    meanwhile: programs are to be compiled before any is started.
+    """
+    saved: dict[int, int] = {}
+    with tempfile.TemporaryFile() as sink:
+        _flush()
+        for fd in (1, 2):
+            with suppress(OSError):  # a closed one needs no guarding
+                saved[fd] = os.dup(fd)
+                os.dup2(sink.fileno(), fd)
+        try:
+            yield
+        finally:
+            _flush()
+            for fd, copy in saved.items():
+                os.dup2(copy, fd)
+                os.close(copy)
+            sink.seek(0)
+            text.append(sink.read().decode("utf-8", "replace"))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    _libc.fflush(None)
+
+
+_ERROR_LINE = re.compile(r"error|invalid|not allowed|denied|permitted|R\d .*!", re.IGNORECASE)
+
+
+def _shortened(output: str, debug: bool) -> str:
+    """The compiler's or verifier's own words for a message: the first telling line, or all of it for ``debug``."""
+    if debug:
+        return output.strip()
+    # libbcc's own heading says only that loading failed; the verifier's words follow it.
+    lines = [line.strip() for line in output.splitlines() if line.strip() and "Failed to load program" not in line]
+    telling = [line for line in lines if _ERROR_LINE.search(line)] or lines
+    return telling[0][:200] if telling else "no reason was given"
+
+
+class Program:
+    """One compiled BPF program text: its functions, maps and attachments.
+
+    Args:
+        text: C as BCC takes it. Functions must not bear BCC's prefixes (``tracepoint__``, ``raw_tracepoint__``,
+            ``kprobe__`` …, also made by its TRACEPOINT_PROBE macro): BCC would attach them at once, and the order of
+            attaching is the recorder's. An argument of type ``struct tracepoint__CATEGORY__EVENT *`` gets its
+            declaration from the running kernel whatever the function is called.
+        cflags: further arguments for the compiler, such as ``-DTARGET=1``.
+        debug: put the whole text of the compiler or verifier into errors.
+
+    Raises RecordError when BCC is missing or the text does not compile.
+    """
+
+    def __init__(self, text: str, cflags: Sequence[str] = (), *, debug: bool = False) -> None:
+        self._debug = debug
+        self._links: dict[tuple[str, str], int] = {}
+        self._functions: dict[str, int] = {}
+        self._bpf: Any = None
+        bcc = load_bcc()
+        self._lib: Any = bcc.lib
+        output: list[str] = []
+        try:
+            with _environment(), _captured_output(output):
+                self._bpf = bcc.BPF(text=text.encode(), cflags=list(cflags))
+        except Exception as error:  # BCC raises bare Exception
+            raise self._refusal("the probe program did not compile", output, error) from error
+        # BCC keeps each program until exit; close() is ours, and at exit the kernel detaches.
+        atexit.unregister(self._bpf.cleanup)
+
+    def _refusal(self, problem: str, output: list[str], error: Exception) -> RecordError:
+        text = "".join(output) or str(error)
+        if os.geteuid() != 0 or "Operation not permitted" in text or "super-user" in str(error):
+            return RecordError(
+                "the kernel refuses BPF programs to this user", "record as root (sudo), outside a restricted container"
+            )
+        return RecordError(f"{problem}: {_shortened(text, self._debug)}", _DOCTOR)
+
+    # -- maps --
+
+    def map_fd(self, name: str) -> int:
+        """File descriptor of the map ``name``; KeyError when the text declares none."""
+        fd = int(self._lib.bpf_table_fd(self._bpf.module, name.encode()))
+        if fd < 0:
+            raise KeyError(name)
+        return fd
+
+    def percpu_u64(self, name: str) -> NDArray[np.uint64]:
+        """A BPF_PERCPU_ARRAY of u64 as an array [entry, cpu number]; a number that no CPU has is 0.
+
+        The values are read one entry after the other while programs run: a sum over them is exact once detached.
+        """
+        fd = self.map_fd(name)
+        possible = cpus("possible")
+        entries = map_info(fd).max_entries
+        values = np.zeros((entries, max(possible) + 1), np.uint64)
+        for entry in range(entries):
+            raw = map_lookup(fd, struct.pack("=I", entry), 8 * len(possible))
+            if raw is not None:
+                # One slot per possible CPU, in order: not indexed by the CPU's number where numbers have holes.
+                values[entry, possible] = np.frombuffer(raw, np.uint64)
+        return values
+
+    def lookup(self, name: str, key: bytes) -> bytes | None:
+        """The value of ``key`` in the map ``name`` (not a per-CPU one); None if absent."""
+        fd = self.map_fd(name)
+        return map_lookup(fd, key, map_info(fd).value_size)
+
+    def update(self, name: str, key: bytes, value: bytes) -> None:
+        """Set ``key`` of the map ``name``; ValueError when a size is wrong, OSError when the map is full."""
+        fd = self.map_fd(name)
+        info = map_info(fd)
+        if (len(key), len(value)) != (info.key_size, info.value_size):
+            raise ValueError(f"{name} has keys of {info.key_size} and values of {info.value_size} bytes")
+        map_update(fd, key, value)
+
+    def delete(self, name: str, key: bytes) -> bool:
+        """Remove ``key`` from the map ``name``; False when it was not there."""
+        return map_delete(self.map_fd(name), key)
+
+    # -- functions --
+
+    def load(self, fn_name: str, *, raw: bool) -> None:
+        """Have the kernel verify a function now, for a raw (else a classic) tracepoint; attaching is quick then."""
+        if fn_name in self._functions:
+            return
+        kind = self._bpf.RAW_TRACEPOINT if raw else self._bpf.TRACEPOINT
+        output: list[str] = []
+        try:
+            with _captured_output(output):
+                function = self._bpf.load_func(fn_name.encode(), kind)
+        except Exception as error:  # BCC raises bare Exception
+            raise self._refusal(f"the kernel refused the probe {fn_name}", output, error) from error
+        self._functions[fn_name] = function.fd
+
+    def load_raw_tracepoint(self, fn_name: str, tp_name: str) -> None:
+        """Load (if need be) and attach ``fn_name`` to the raw tracepoint ``tp_name``, e.g. ``sched_switch``."""
+        self.load(fn_name, raw=True)
+        self._attach(fn_name, tp_name, self._lib.bpf_attach_raw_tracepoint, tp_name)
+
+    def load_tracepoint(self, fn_name: str, tp_name: str) -> None:
+        """Load (if need be) and attach ``fn_name`` to a classic tracepoint, e.g. ``sched:sched_switch``."""
+        self.load(fn_name, raw=False)
+        self._attach(fn_name, tp_name, self._lib.bpf_attach_tracepoint, *tp_name.split(":", maxsplit=1))
+
+    def _attach(self, fn_name: str, tp_name: str, attach: Any, *names: str) -> None:
+        if (fn_name, tp_name) in self._links:
+            raise ValueError(f"{fn_name} is attached to {tp_name} already")
+        output: list[str] = []
+        with _captured_output(output):
+            fd = attach(self._functions[fn_name], *(name.encode() for name in names))
+        if fd < 0:
+            reason = _shortened("".join(output), self._debug)
+            raise RecordError(f"the kernel refuses to attach to tracepoint {tp_name}: {reason}", _DOCTOR)
+        self._links[fn_name, tp_name] = fd
+
+    def detach(self, fn_name: str, tp_name: str | None = None) -> None:
+        """Detach ``fn_name`` from one tracepoint, or from all it is attached to; nothing attached is no error."""
+        for link in [link for link in self._links if link[0] == fn_name and tp_name in (None, link[1])]:
+            os.close(self._links.pop(link))
+
+    def misses(self) -> dict[str, int]:
+        """How often the kernel skipped each loaded function because BPF was running on that CPU already.
+
+        0 where the kernel does not count it: before Linux 5.12, and for classic tracepoints in some later ones.
+        """
+        size = _RECURSION_MISSES + 8
+        return {
+            name: int.from_bytes(_object_info(fd, size)[_RECURSION_MISSES:], sys.byteorder)
+            for name, fd in self._functions.items()
+        }
+
+    def close(self) -> None:
+        """Detach all, last attached first, and let the kernel free programs and maps. Can be repeated."""
+        for link in reversed(list(self._links)):
+            os.close(self._links.pop(link))
+        self._functions.clear()
+        if self._bpf is not None:
+            with suppress(OSError):  # a descriptor that is closed already is no trouble here
+                self._bpf.cleanup()
+            self._bpf = None
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
