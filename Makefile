@@ -1,0 +1,66 @@
+# `make demo`: see it work. `make test`: prove that it does. Both set up all they need in .venv and can be repeated.
+# What needs root (BCC from the package manager, tracefs) is done when root runs it, and said otherwise.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := tracectl recorder store query
+# No BCC there: the package manager's python3-bpfcc belongs to the distribution's own Python.
+BCC_PYTHON := /usr/bin/python3
+
+.PHONY: help setup demo test lint docs sample clean
+
+help:
+	@echo 'make demo     record a small workload live (root) or take the sample capture; three questions and their answers'
+	@echo 'make test     set up, then static checks and all tests'
+	@echo 'make lint     ruff and mypy'
+	@echo 'make docs     write the generated pages of docs/ again'
+	@echo 'make sample   record examples/sample.parquet again (root)'
+	@echo 'make clean    remove what make has made'
+
+setup: $(READY) system
+
+$(READY): pyproject.toml
+	@python=; for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; done; \
+	if [ -z "$$python" ]; then echo 'tracectl: Python 3.11 or newer is needed (Debian, Ubuntu: apt-get install python3 python3-venv)' >&2; exit 1; fi; \
+	if ! $$python -m venv $(VENV) >/dev/null 2>&1; then rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-venv >/dev/null; fi; \
+	  $$python -m venv $(VENV) >/dev/null || { rm -rf $(VENV); \
+	    echo 'tracectl: this Python cannot make a virtual environment (Debian, Ubuntu: apt-get install python3-venv)' >&2; exit 1; }; fi
+	@echo 'tracectl: installing into $(VENV)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+# Never fails: without BCC or tracefs everything works but live recording, and `tracectl doctor` says what is missing.
+.PHONY: system
+system:
+	@if ! $(BCC_PYTHON) -c 'import bcc' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'tracectl: installing BCC (python3-bpfcc)'; \
+	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-bpfcc >/dev/null; } \
+	      || echo 'tracectl: BCC could not be installed: no live recording'; \
+	  else echo 'tracectl: BCC is missing: no live recording (as root: apt-get install python3-bpfcc)'; fi; fi
+	@if [ "$$(id -u)" = 0 ] && [ ! -d /sys/kernel/tracing/events ] && [ ! -d /sys/kernel/debug/tracing/events ]; then \
+	  if mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; then echo 'tracectl: mounted tracefs on /sys/kernel/tracing'; \
+	  else echo 'tracectl: tracefs could not be mounted: no live recording'; fi; fi
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+test: setup lint
+	@$(BIN)/python -m pytest
+	@echo 'tracectl: all tests passed'
+
+docs: $(READY)
+	@$(BIN)/python docs/generate.py
+
+sample: setup
+	@$(BIN)/python examples/demo.py --record examples/sample.parquet
+
+clean:
+	rm -rf $(VENV) build dist tracectl.egg-info demo.parquet demo.parquet.recording

@@ -1,0 +1,124 @@
+"""The command line: which commands there are, and what an error prints and exits with. No command's logic.
+
+Exit codes: 0 an answer, 1 the user's mistake, 2 recording is not possible, 3 damaged capture, 4 ``--strict`` refused,
+130 interrupted. ``record -- COMMAND`` passes on the command's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from tracectl._version import __version__
+from tracectl.store.errors import TracectlError
+from tracectl.text import visible
+
+# name -> module:function. A module is imported when its command runs; the line is what `tracectl --help` shows, so
+# that help imports none of them (a test holds the two together).
+COMMANDS: dict[str, tuple[str, str]] = {
+    "record": ("tracectl.command_record:record", "Record what the kernel does, into one Parquet file (root)."),
+    "query": ("tracectl.command_query:query", "Answer a question from a capture."),
+    "sql": ("tracectl.command_query:sql", "Run SQL on a capture, read-only."),
+    "info": ("tracectl.command_info:info", "Show what was recorded, when, where, and what was lost."),
+    "dump": ("tracectl.command_dump:dump", "Print a capture as text, one event per line, in order."),
+    "doctor": ("tracectl.command_doctor:doctor", "Check what recording needs on this machine."),
+}
+
+INTERRUPTED = 130
+BUG = 70
+PROBLEM_TRACKER_HINT = "this is a bug in tracectl; please report it with the output of TRACECTL_DEBUG=1"
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports only the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of use, not of the alphabet."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now; None when there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table, importing nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is an error with the nearest name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name.lower(), COMMANDS, n=1)
+            remedy = f'did you mean "{near[0]}"?' if near else f"commands: {', '.join(COMMANDS)}"
+            raise TracectlError(f'there is no command "{visible(name)}"', remedy)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 an answer, 1 the user's mistake, 2 recording is not possible, 3 damaged capture, "
+    "4 --strict refused, 130 interrupted.",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error (also TRACECTL_DEBUG=1).")
+@click.pass_context
+def group(ctx: click.Context, debug: bool) -> None:
+    """Record what the Linux kernel did to your threads, and ask questions of the recording."""
+    if debug:
+        os.environ["TRACECTL_DEBUG"] = "1"
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's own) and return the exit code; errors go to stderr."""
+    try:
+        result = group.main(args=arguments, prog_name="tracectl", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has had enough. Point stdout elsewhere so that the flush at exit does not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback for a user who did nothing wrong
+        return _complain(*_explain(error))
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What to print for an error, and the exit code."""
+    match error:
+        case TracectlError():
+            return str(error), error.exit_code
+        case click.ClickException():
+            problem = error.format_message().rstrip(".")
+            command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tracectl"
+            return f"{problem}\nsee: {command} --help", TracectlError.exit_code
+        case _:
+            if os.environ.get("TRACECTL_DEBUG"):
+                traceback.print_exception(error)
+            return f"unexpected {type(error).__name__}: {error}\n{PROBLEM_TRACKER_HINT}", BUG
+
+
+def _complain(message: str, code: int) -> int:
+    """Print an error, its first line prefixed and the others indented, with nothing that a terminal would obey."""
+    first, *rest = message.splitlines() or [""]
+    lines = [f"tracectl: {first}", *(line if line.startswith(" ") else f"  {line}" for line in rest)]
+    print("\n".join(visible(line) for line in lines), file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,109 @@
+"""Numbers and strings for people and from people: durations, sizes, counts, and strings made harmless."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from tracectl.store.errors import UserError
+
+NS_PER = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+BYTES_PER = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+# The unit a duration is shown in: the largest that it reaches.
+_SHOWN = (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000))
+# Unicode categories a terminal acts on or that reorder the text: controls, formats (bidi), separators, surrogates.
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ]*)")
+
+
+def visible(text: str) -> str:
+    r"""The text with control and formatting characters written as ``\x1b`` or ``\u202e``: safe on a terminal."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in _UNSAFE else c for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def duration(ns: float) -> str:
+    """Nanoseconds with the unit that suits, four significant digits: ``1.2ms``, ``87us``, ``-3s``."""
+    size = abs(ns)
+    for unit, per in _SHOWN:
+        if size >= per:
+            return f"{_short(ns / per)}{unit}"
+    return f"{_short(ns)}ns"
+
+
+def _short(value: float) -> str:
+    digits = f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+    return digits.rstrip("0").rstrip(".")
+
+
+def moment(ns: int) -> str:
+    """Nanoseconds since the capture's start as exact seconds, as a question can use them: ``20.900123456s``."""
+    sign, size = ("-", -ns) if ns < 0 else ("", ns)
+    return f"{sign}{size // 1_000_000_000}.{size % 1_000_000_000:09d}s"
+
+
+def size(count: float) -> str:
+    """Bytes with the binary unit that suits: ``3.4M``."""
+    for unit in ("B", "K", "M", "G"):
+        if abs(count) < 1024:
+            return f"{_short(count)}{unit}"
+        count /= 1024
+    return f"{_short(count)}T"
+
+
+def count(number: int) -> str:
+    """A whole number with thousands separated: ``1,234,567``."""
+    return f"{number:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 row``, ``1,234 rows``."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of ``5s``, ``250ms``, ``1.5m``; a bare number is seconds.
+
+    Raises:
+        UserError: not a duration, or zero.
+    """
+    match = _NUMBER_AND_UNIT.fullmatch(text.strip())
+    unit = (match[2] or "s") if match else ""
+    if match is None or unit not in NS_PER:
+        raise UserError(
+            f'"{text}" is not a duration', "a number and a unit: ns, us, ms, s, m, h; for example 5s or 250ms"
+        )
+    ns = round(float(match[1]) * NS_PER[unit])
+    if ns <= 0 or ns >= 1 << 63:
+        raise UserError(f'"{text}" is not a possible duration', "more than zero and less than 292 years")
+    return ns
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``500M``, ``64K``, ``1.5G``, ``4096``; units are powers of 1024, ``KB`` and ``KiB`` mean ``K``.
+
+    Raises:
+        UserError: not a size, or zero.
+    """
+    match = _NUMBER_AND_UNIT.fullmatch(text.strip())
+    unit = re.sub(r"(?<=[KMGT])I?B$", "", match[2].upper()) if match else "?"
+    if match is None or unit not in BYTES_PER:
+        raise UserError(f'"{text}" is not a size', "a number and a unit: K, M, G, T; for example 500M")
+    number = round(float(match[1]) * BYTES_PER[unit])
+    if number <= 0 or number >= 1 << 63:
+        raise UserError(f'"{text}" is not a possible size', "more than zero bytes")
+    return number
