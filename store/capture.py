@@ -1,0 +1,167 @@
+"""A capture on disk: one Parquet file, or a directory of segments, opened and checked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tracectl.store.database import DEFAULT_MEMORY_LIMIT, Database, read_metadata
+from tracectl.store.errors import CaptureError, UserError
+from tracectl.store.events import BASE_FIELDS, Catalogue
+from tracectl.store.footer import KEY, Footer, LedgerLine
+
+SEGMENTS_SUFFIX = ".recording"
+_WRITTEN_BY = "a capture is written by tracectl record"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """An opened capture.
+
+    Attributes:
+        path: as given.
+        files: its Parquet files, absolute, in time order.
+        columns: column -> DuckDB type, over all files.
+        footers: one per file.
+        rows: rows over all files.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    columns: dict[str, str]
+    footers: tuple[Footer, ...]
+    rows: int
+
+    @classmethod
+    def open(cls, path: str | Path) -> Capture:
+        """Open a capture file, or the directory of segments a running or ended recording left.
+
+        Raises:
+            UserError: no such file.
+            CaptureError: not a capture, damaged, or of a later format.
+        """
+        path = Path(path)
+        files = _files_of(path)
+        columns: dict[str, str] = {}
+        footers = []
+        rows = 0
+        for file in files:
+            metadata = read_metadata(file)
+            text = metadata.values.get(KEY)
+            if text is None:
+                raise CaptureError(
+                    f"{file} is a Parquet file but not a capture: it has no tracectl footer", _WRITTEN_BY
+                )
+            footer = Footer.from_json(text, str(file))
+            _check_columns(file, footer, metadata.columns)
+            footers.append(footer)
+            columns |= metadata.columns
+            rows += metadata.rows
+        return cls(path, files, columns, tuple(footers), rows)
+
+    @property
+    def footer(self) -> Footer:
+        """The newest file's footer (host, kernel, command line, kinds)."""
+        return self.footers[-1]
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """All kinds the files declare, besides the built-in ones."""
+        merged: dict[str, dict[str, object]] = {}
+        for footer in self.footers:
+            merged |= {str(entry["kind"]): entry for entry in footer.extra_events}
+        return Footer([], [], 0, 0, extra_events=list(merged.values())).catalogue()
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """Kinds whose probes were attached, whether or not they fired."""
+        return frozenset(kind for footer in self.footers for kind in footer.kinds)
+
+    @cached_property
+    def streams(self) -> frozenset[str]:
+        """Streams that were recorded."""
+        known = self.catalogue.events
+        return frozenset(known[kind].stream for kind in self.kinds if kind in known)
+
+    @cached_property
+    def cpus(self) -> tuple[int, ...]:
+        """CPUs that were recorded."""
+        return tuple(sorted({cpu for footer in self.footers for cpu in footer.cpus}))
+
+    @property
+    def start_ts(self) -> int:
+        """Begin of the recording, ns monotonic."""
+        return min(footer.start_ts for footer in self.footers)
+
+    @property
+    def end_ts(self) -> int:
+        """End of what was recorded, ns monotonic."""
+        return max(footer.end_ts for footer in self.footers)
+
+    @property
+    def filter(self) -> str | None:
+        """The task filter of the recording in words; None: everything was recorded."""
+        return self.footer.filter
+
+    @property
+    def complete(self) -> bool:
+        """Whether the recording was ended cleanly; else what came after the last segment is gone."""
+        return all(footer.complete for footer in self.footers)
+
+    def ledger(self) -> list[LedgerLine]:
+        """The ledger per stream and CPU. A segment's ledger is the total so far, so the newest one counts."""
+        newest: dict[tuple[str, int], LedgerLine] = {}
+        for footer in self.footers:
+            newest |= {(line.stream, line.cpu): line for line in footer.ledger}
+        return [newest[key] for key in sorted(newest)]
+
+    def ledger_by_stream(self) -> dict[str, LedgerLine]:
+        """The ledger summed over CPUs (``cpu`` is -1)."""
+        grouped: dict[str, list[LedgerLine]] = defaultdict(list)
+        for line in self.ledger():
+            grouped[line.stream].append(line)
+        return {
+            stream: LedgerLine(stream, -1, *(sum(getattr(line, count) for line in lines) for count in _COUNTS))
+            for stream, lines in grouped.items()
+        }
+
+    def database(self, memory_limit: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None) -> Database:
+        """A DuckDB connection that can read this capture and nothing else."""
+        return Database(self.files, memory_limit, threads)
+
+
+_COUNTS = ("emitted", "recorded", "lost", "skipped")
+
+
+def _files_of(path: Path) -> tuple[Path, ...]:
+    if path.is_dir():
+        files = tuple(sorted(file.absolute() for file in path.glob("*.parquet")))
+        if not files:
+            raise CaptureError(f"{path} holds no finished segment", _WRITTEN_BY)
+        return files
+    if path.exists():
+        return (path.absolute(),)
+    segments = path.with_name(path.name + SEGMENTS_SUFFIX)
+    if segments.is_dir():
+        raise UserError(
+            f"{path} is still being recorded, or its recording was cut short",
+            f"what is there so far can be asked: {segments}",
+        )
+    nearby = sorted(file.name for file in path.parent.glob("*.parquet"))[:5] if path.parent.is_dir() else []
+    raise UserError(f"no such capture: {path}", f"there is: {', '.join(nearby)}" if nearby else _WRITTEN_BY)
+
+
+def _check_columns(file: Path, footer: Footer, columns: dict[str, str]) -> None:
+    catalogue = footer.catalogue()
+    needed = {column.name for column in BASE_FIELDS}
+    for kind in footer.kinds:
+        if kind in catalogue.events:
+            needed |= {column.name for column in catalogue.events[kind].fields}
+    missing = sorted(needed - columns.keys())
+    if missing:
+        raise CaptureError(
+            f"{file} lacks what its own footer promises: column {', '.join(missing)}",
+            "it was changed after recording; take the original",
+        )
