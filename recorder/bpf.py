@@ -57,16 +57,18 @@ class MapInfo(NamedTuple):
     max_entries: int
 
 
-def _bpf(command: int, attr: bytes) -> None:
-    """bpf(2) with the bytes of its ``union bpf_attr``; OSError when it fails."""
+def _bpf(command: int, attr: bytes) -> int:
+    """bpf(2) with the bytes of its ``union bpf_attr``: a descriptor or 0; OSError when it fails."""
     number = _BPF_SYSCALL.get(platform.machine())
     if number is None:
         raise RecordError(f"recording is not supported on {platform.machine()}", "x86-64 and arm64 machines are")
     # 128 zero bytes: unused members must be 0, and the kernel accepts any length.
     buffer = ctypes.create_string_buffer(attr, 128)
-    if _libc.syscall(number, command, ctypes.byref(buffer), len(buffer)) < 0:
+    result: int = _libc.syscall(number, command, ctypes.byref(buffer), len(buffer))
+    if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+    return result
 
 
 def _object_info(fd: int, size: int) -> bytes:
