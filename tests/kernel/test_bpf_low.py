@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tracectl.recorder.bpf import Program, _bpf, _object_info, cpus, load_bcc
+from tracectl.recorder.btf import Btf
 from tracectl.recorder.parse import parse
 from tracectl.recorder.ring import PAGE_SIZE, PerfRing
 from tracectl.store.errors import RecordError
@@ -248,3 +249,34 @@ def test_close_leaves_no_program_behind() -> None:
     program.close()
     assert len(list(Path("/proc/self/fd").iterdir())) < before
     assert _eventually(lambda: not any(_alive(prog_id) for prog_id in ids))
+
+
+COMM_TEXT = """
+BPF_PERCPU_ARRAY(seen, u64, 2);
+int on_waking(struct bpf_raw_tracepoint_args *ctx) {
+  int same = 0, other = 1;
+  char by_helper[16] = {}, by_offset[16] = {};
+  char *current_task = (char *)bpf_get_current_task();
+  int tid = 0;
+  bpf_get_current_comm(by_helper, sizeof(by_helper));
+  bpf_probe_read_kernel(by_offset, sizeof(by_offset), current_task + O_COMM);
+  bpf_probe_read_kernel(&tid, sizeof(tid), current_task + O_PID);
+  u64 *a = (u64 *)by_helper, *b = (u64 *)by_offset;
+  if (a[0] == b[0] && a[1] == b[1] && tid == (u32)bpf_get_current_pid_tgid()) seen.increment(same);
+  else seen.increment(other);
+  return 0;
+}
+"""
+
+
+def test_struct_members_by_btf_offsets_are_what_the_helpers_say() -> None:
+    btf = Btf()
+    flags = [f"-DO_COMM={btf.offset('task_struct.comm')}", f"-DO_PID={btf.offset('task_struct.pid')}"]
+    with Program(COMM_TEXT, flags) as program:
+        program.load_raw_tracepoint("on_waking", "sched_waking")
+        for _ in range(50):
+            subprocess.run(["true"], check=True)
+        program.detach("on_waking")
+        same, other = program.percpu_u64("seen").sum(axis=1).tolist()
+    assert same >= 50
+    assert other == 0
