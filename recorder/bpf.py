@@ -14,6 +14,7 @@ import re
 import struct
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -144,7 +145,9 @@ def load_bcc() -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules["bcc"] = module  # before it runs: its parts import each other by this name
         try:
-            spec.loader.exec_module(module)
+            with warnings.catch_warnings():  # its regular expressions make newer CPythons complain, to the user
+                warnings.simplefilter("ignore")
+                spec.loader.exec_module(module)
         except (ImportError, OSError) as error:  # OSError: libbcc.so.0 is missing or does not fit
             del sys.modules["bcc"]
             raise RecordError(f"BCC in {directory} cannot be loaded: {error}", _INSTALL_BCC) from error

@@ -280,3 +280,24 @@ def test_struct_members_by_btf_offsets_are_what_the_helpers_say() -> None:
         same, other = program.percpu_u64("seen").sum(axis=1).tolist()
     assert same >= 50
     assert other == 0
+
+
+def test_bcc_is_found_past_its_namesake_and_nothing_else_of_the_distribution(tmp_path: Path) -> None:
+    """PyPI's ``bcc`` stands first on the path; the distribution's directory, with its old numpy, must stay off it."""
+    (tmp_path / "bcc").mkdir()
+    (tmp_path / "bcc" / "__init__.py").write_text("raise SystemExit('the namesake was imported')")
+    code = (
+        "import sys; from tracectl.recorder.bpf import load_bcc\n"
+        "before = list(sys.path); bcc = load_bcc()\n"
+        "assert load_bcc() is bcc and sys.path == before\n"
+        "print(bcc.BPF.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("BPF\n", "", 0)
