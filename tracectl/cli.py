@@ -6,7 +6,6 @@ Exit codes: 0 an answer, 1 the user's mistake, 2 recording is not possible, 3 da
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -17,7 +16,7 @@ import click
 
 from tracectl._version import __version__
 from tracectl.store.errors import TracectlError
-from tracectl.text import visible
+from tracectl.text import nearest, visible
 
 # name -> module:function. A module is imported when its command runs; the line is what `tracectl --help` shows, so
 # that help imports none of them (a test holds the two together).
@@ -61,8 +60,7 @@ class LazyGroup(click.Group):
         """Find the command; an unknown one is an error with the nearest name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name.lower(), COMMANDS, n=1)
-            remedy = f'did you mean "{near[0]}"?' if near else f"commands: {', '.join(COMMANDS)}"
+            remedy = nearest(name, COMMANDS) or f"commands: {', '.join(COMMANDS)}"
             raise TracectlError(f'there is no command "{visible(name)}"', remedy)
         return super().resolve_command(ctx, args)
 
@@ -81,6 +79,8 @@ def group(ctx: click.Context, debug: bool) -> None:
     """Record what the Linux kernel did to your threads, and ask questions of the recording."""
     if debug:
         os.environ["TRACECTL_DEBUG"] = "1"
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from tracectl.store.errors import UserError
 
@@ -107,3 +109,22 @@ def parse_size(text: str) -> int:
     if number <= 0 or number >= 1 << 63:
         raise UserError(f'"{text}" is not a possible size', "more than zero bytes")
     return number
+
+
+def width(text: str) -> int:
+    """Columns that the text takes on a terminal: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def pad(text: str, columns: int, to_right: bool) -> str:
+    """The text filled up with spaces to that many columns."""
+    space = " " * (columns - width(text))
+    return space + text if to_right else text + space
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean "…"?`` with the known name most like it; empty when none is alike."""
+    near = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f'did you mean "{near[0]}"?' if near else ""

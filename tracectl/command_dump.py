@@ -1,0 +1,75 @@
+"""``tracectl dump``: a capture as text, one event per line in the capture's order, stable enough to compare."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracectl import text
+
+if TYPE_CHECKING:
+    from tracectl.store.capture import Capture
+
+# Shown at the head of each line; all other columns follow as name=value.
+HEAD = ("seq", "ts", "cpu", "kind", "comm", "tid", "pid")
+
+
+@click.command()
+@click.argument("capture", metavar="CAPTURE")
+@click.option(
+    "-k", "--kind", "kinds", multiple=True, metavar="KIND", help="Only these kinds (may be repeated, or a comma list)."
+)
+def dump(capture: str, kinds: tuple[str, ...]) -> None:
+    """Print a capture as text, one event per line, in order.
+
+    Each line: seq, seconds since the start, [cpu], comm-tid/pid of the current thread, kind, name=value of the kind's
+    columns that are not null.
+    """
+    from tracectl.source import rows_sql
+    from tracectl.store.capture import Capture
+
+    opened = Capture.open(capture)
+    wanted = _known_kinds(opened, kinds)
+    columns = [name for name in opened.catalogue.columns() if name in opened.columns]
+    where = "WHERE kind IN (SELECT unnest($kinds))" if wanted else ""
+    with opened.database() as database:
+        sql = f"SELECT {', '.join(columns)} FROM {rows_sql(opened)} {where} ORDER BY seq"
+        result = database.execute(sql, {"kinds": wanted} if wanted else {})
+        for batch in result.batches():
+            sys.stdout.write("".join(_line(columns, row, opened.start_ts) for row in batch))
+
+
+def _known_kinds(capture: Capture, asked: Iterable[str]) -> list[str]:
+    """The kinds asked for; an error with the nearest name for one that this capture cannot hold."""
+    from tracectl.store.errors import UserError
+
+    names = [name for part in asked for name in part.split(",") if name]
+    for name in names:
+        if name not in capture.catalogue.events:
+            known = sorted(capture.catalogue.events)
+            raise UserError(
+                f'there is no event kind "{name}"', text.nearest(name, known) or f"kinds: {', '.join(known)}"
+            )
+    return names
+
+
+def _line(columns: Sequence[str], row: Sequence[Any], start_ts: int) -> str:
+    values = dict(zip(columns, row, strict=True))
+    seq, ts, cpu, kind, comm, tid, pid = (values.pop(name, None) for name in HEAD)
+    place = "---" if cpu is None else f"{cpu:03d}"
+    current = "" if tid is None else f" {_word(comm)}-{tid}/{_word(pid)}"
+    fields = "".join(f" {name}={_word(value)}" for name, value in values.items() if value is not None)
+    return f"{seq} {text.moment(ts - start_ts)} [{place}]{current} {kind}:{fields}\n"
+
+
+def _word(value: object) -> str:
+    """A value that is one word: quoted as JSON where it would not be, or could act on a terminal."""
+    if value is None:
+        return "?"
+    shown = str(value)
+    plain = shown.isascii() and shown.isprintable() and shown and not set(shown) & set(" \"'=\\")
+    return shown if plain else json.dumps(shown)

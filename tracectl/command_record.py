@@ -1,0 +1,124 @@
+"""``tracectl record``: options for the recorder, the live status line, and the summary at the stop."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracectl import text
+
+if TYPE_CHECKING:
+    from tracectl.recorder.session import Outcome, Status
+
+_CLEAR_LINE = "\r\x1b[K"
+
+
+def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """A click callback that reads an option's value with ``parse``."""
+    return lambda _context, _option, value: None if value is None else parse(value)
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The capture. Default: tracectl-DATE-TIME.parquet."
+)
+@click.option(
+    "-d", "--duration", callback=_parsed(text.parse_duration), metavar="TIME", help="Stop after 5s, 500ms, 2m, …"
+)
+@click.option("-e", "--events", multiple=True, metavar="NAMES", help="What to record, see above; may be repeated.")
+@click.option(
+    "-p",
+    "--pid",
+    "pids",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="PID",
+    help="This process, all its threads.",
+)
+@click.option("-t", "--tid", "tids", type=click.IntRange(min=1), multiple=True, metavar="TID", help="Only this thread.")
+@click.option("--comm", "comms", multiple=True, metavar="GLOB", help="Only threads of this name, such as 'wrk:*'.")
+@click.option("--cgroup", "cgroups", multiple=True, metavar="PATH", help="Only threads in this cgroup and below.")
+@click.option("-n", "--max-events", type=click.IntRange(min=1), metavar="N", help="Stop after so many events.")
+@click.option(
+    "--max-size", callback=_parsed(text.parse_size), metavar="SIZE", help="Stop when the capture has 500M, 2G, …"
+)
+@click.option(
+    "--buffer", default="1M", show_default=True, callback=_parsed(text.parse_size), metavar="SIZE",
+    help="Memory of each ring: one for each CPU and stream.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over an existing file.")
+@click.option("-q", "--quiet", is_flag=True, help="No status and no summary; lost events are still told.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+def record(*, output: Path | None, quiet: bool, **options: Any) -> int:
+    """Record what the kernel does, into one Parquet file (root).
+
+    Stops on Ctrl-C, after -d, -n or --max-size, or when COMMAND ends; then COMMAND's exit code is passed on.
+
+    -e takes kinds (sched_switch), groups (sched, task, irq, epoll, net) and any tracepoint of this kernel
+    (sched:sched_stat_runtime), separated by commas. Default: all groups. Several of -p, -t, --comm, --cgroup are
+    alternatives; what the questions need about others (a waker, the thread that ran instead) is kept.
+
+    \b
+      sudo tracectl record -o web.parquet -d 5s
+      sudo tracectl record -p 4182 -e sched,irq
+      sudo tracectl record -o make.parquet -- make
+    """
+    from tracectl.recorder.session import RecordOptions
+    from tracectl.recorder.session import record as record_session
+
+    path = output or Path(time.strftime("tracectl-%Y%m%d-%H%M%S.parquet"))
+    live = sys.stderr.isatty() and not quiet
+    outcome = record_session(_options(RecordOptions, path, options), _status_line if live else None)
+    if live:
+        click.echo(_CLEAR_LINE, nl=False, err=True)
+    _summarize(outcome, quiet)
+    return outcome.command_exit or 0
+
+
+def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any:
+    """The recorder's options from the command line's."""
+    return make(
+        output=path,
+        duration_ns=given["duration"],
+        events=given["events"],
+        pids=given["pids"],
+        tids=given["tids"],
+        comms=given["comms"],
+        cgroups=given["cgroups"],
+        max_events=given["max_events"],
+        max_size=given["max_size"],
+        buffer_bytes=given["buffer"],
+        force=given["force"],
+        command=given["command"],
+    )
+
+
+def _status_line(status: Status) -> None:
+    """One line that is written over again and again, cut to the terminal's width."""
+    lost = f"lost {text.count(status.lost)}"
+    line = f"recording {text.duration(status.elapsed_ns)}  {text.count(round(status.rate))} events/s  "
+    line += f"{lost}  {text.size(status.size)}  Ctrl-C stops"
+    line = line[: shutil.get_terminal_size().columns - 1]
+    if status.lost:
+        line = line.replace(lost, click.style(lost, fg="red", bold=True))
+    click.echo(_CLEAR_LINE + line, nl=False, err=True)
+
+
+def _summarize(outcome: Outcome, quiet: bool) -> None:
+    """What was written, the ledger, and the loss: the last even when quiet."""
+    from tracectl.ledger import as_table, verdict
+    from tracectl.render import write_table
+
+    if not quiet:
+        size = text.size(outcome.path.stat().st_size)
+        click.echo(f"{outcome.path}: {text.plural(outcome.events, 'event')}, {size}", err=True)
+        write_table(as_table(outcome.ledger), sys.stderr, None)
+    line, colour, complete = verdict(outcome.ledger)
+    if not quiet or not complete:
+        click.echo(click.style(line, fg=colour, bold=True), err=True)

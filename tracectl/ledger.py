@@ -1,0 +1,59 @@
+"""The ledger for people: what was emitted, recorded and lost as a table, and the verdict in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tracectl import text
+from tracectl.render import Table
+from tracectl.store.footer import LedgerLine
+
+_COUNTS = ("emitted", "recorded", "lost", "skipped", "residue")
+
+
+class Verdict(NamedTuple):
+    """One line on what is missing.
+
+    Attributes:
+        complete: whether nothing is missing, and that is known.
+    """
+
+    line: str
+    colour: str
+    complete: bool
+
+
+def as_table(lines: Iterable[LedgerLine], *, cpus: bool = False) -> Table:
+    """The ledger by stream, or by stream and CPU."""
+    if cpus:
+        rows = [(line.stream, line.cpu, *_counts(line)) for line in lines]
+        return Table(("stream", "cpu", *_COUNTS), rows)
+    sums: dict[str, tuple[int, ...]] = {}
+    for line in lines:
+        before = sums.get(line.stream, (0,) * len(_COUNTS))
+        sums[line.stream] = tuple(a + b for a, b in zip(before, _counts(line), strict=True))
+    return Table(("stream", *_COUNTS), [(stream, *counts) for stream, counts in sums.items()])
+
+
+def _counts(line: LedgerLine) -> tuple[int, ...]:
+    return tuple(getattr(line, name) for name in _COUNTS)
+
+
+def verdict(lines: Iterable[LedgerLine]) -> Verdict:
+    """Whether anything is missing from a recording with this ledger."""
+    lines = list(lines)
+    if not lines:
+        return Verdict("this capture has no ledger: what was lost is not known", "yellow", False)
+    residue = sum(abs(line.residue) for line in lines)
+    if residue:
+        return Verdict(f"the ledger does not add up: {text.plural(residue, 'event')} unaccounted for", "red", False)
+    emitted, lost, skipped = (sum(getattr(line, name) for line in lines) for name in ("emitted", "lost", "skipped"))
+    if not lost and not skipped:
+        return Verdict("nothing was lost", "green", True)
+    parts = []
+    if lost:
+        parts.append(f"LOST {text.count(lost)} of {text.plural(emitted, 'event')} ({100 * lost / emitted:.2g} %)")
+    if skipped:
+        parts.append(f"at most {text.plural(skipped, 'event')} skipped by the kernel")
+    return Verdict("; ".join(parts), "red" if lost else "yellow", False)

@@ -1,0 +1,154 @@
+"""Answers as text for people: aligned tables with humane values, coloured on a terminal, plain elsewhere.
+
+Times (``ts``, ``…_ts``) are shown as seconds since the capture's start, which is what a question takes; durations with
+the unit that suits. Exact numbers are the business of json, csv, parquet and arrow (output.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from tracectl import text
+
+NONE = "-"
+_GAP = "  "
+# Kernel addresses, stored as signed integers: a question takes them as 0x….
+_ADDRESSES = {"socket", "hrtimer"}
+_WORD = (1 << 64) - 1
+
+Cell = Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to show.
+
+    Attributes:
+        columns: names, in order.
+        rows: Python values, one tuple per row.
+        units: column -> ``ns`` (and others, shown as they are).
+        start_ts: ns; what times count from.
+        notes: lines to print below the table.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    units: Mapping[str, str] = field(default_factory=dict)
+    start_ts: int = 0
+    notes: Sequence[str] = ()
+
+
+def is_time(column: str) -> bool:
+    """Whether a column in ns is a moment, not a duration."""
+    return column == "ts" or column.endswith("_ts")
+
+
+def cell_format(column: str, unit: str, start_ts: int) -> Cell:
+    """How a column's values are shown."""
+    if unit == "ns" and is_time(column):
+        return lambda value: text.moment(round(value) - start_ts)
+    if unit == "ns":
+        return text.duration
+    if column in _ADDRESSES:
+        return lambda value: f"0x{value & _WORD:x}" if isinstance(value, int) else plain(value)
+    return plain
+
+
+def plain(value: object) -> str:
+    """A value without a unit."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case str():
+            return text.visible(value)
+        case _:
+            return text.visible(str(value))
+
+
+def cells(table: Table, limit: int | None = None) -> list[list[str]]:
+    """The table's first rows as strings, ``-`` for null."""
+    formats = [cell_format(name, table.units.get(name, ""), table.start_ts) for name in table.columns]
+    return [
+        [NONE if value is None else show(value) for show, value in zip(formats, row, strict=True)]
+        for row in table.rows[:limit]
+    ]
+
+
+def right_aligned(table: Table) -> list[bool]:
+    """Per column: numbers stand right, text stands left; nulls do not decide."""
+    decided: list[bool | None] = [None] * len(table.columns)
+    for row in table.rows[:1000]:
+        for i, value in enumerate(row):
+            if decided[i] is None and value is not None:
+                decided[i] = isinstance(value, int | float) and not isinstance(value, bool)
+    return [bool(right) for right in decided]
+
+
+def write_plain(table: Table, stream: IO[str]) -> None:
+    """Aligned columns, all rows, no colour: for pipes and files."""
+    right = right_aligned(table)
+    body = cells(table)
+    names = [text.visible(name) for name in table.columns]
+    widths = [max(map(text.width, column)) for column in zip(names, *body, strict=True)]
+    for line in (names, *body):
+        padded = (text.pad(cell, width, to_right) for cell, width, to_right in zip(line, widths, right, strict=True))
+        stream.write(_GAP.join(padded).rstrip() + "\n")
+    for note in table.notes:
+        stream.write(text.visible(note) + "\n")
+
+
+def write_terminal(table: Table, stream: IO[str], limit: int | None) -> None:
+    """A coloured table that fits the terminal: at most ``limit`` rows, and the columns from the left that fit.
+
+    What is left out is said below the table.
+    """
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and only terminals need it
+    from rich.table import Table as RichTable  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=stream, highlight=False, soft_wrap=False)
+    body = cells(table, limit)
+    names = [text.visible(name) for name in table.columns]
+    right = right_aligned(table)
+    shown = _fitting(names, body, console.width)
+    rich_table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name, to_right in list(zip(names, right, strict=True))[:shown]:
+        rich_table.add_column(Text(name), justify="right" if to_right else "left", no_wrap=True)
+    for row in body:
+        rich_table.add_row(*(Text(cell, style="dim" if cell == NONE else "") for cell in row[:shown]))
+    console.print(rich_table)
+    rest = len(table.rows) - len(body)
+    if rest:
+        console.print(Text(f"… {text.plural(rest, 'more row')} (--all)", style="yellow"))
+    if shown < len(names):
+        hidden = ", ".join(names[shown:])
+        console.print(
+            Text(
+                f"… {text.plural(len(names) - shown, 'more column')}: {hidden} (| select, a wider terminal)",
+                style="yellow",
+            )
+        )
+    for note in table.notes:
+        console.print(Text(text.visible(note), style="dim"))
+
+
+def _fitting(names: Sequence[str], body: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns from the left fit into that many characters; at least one."""
+    used = 0
+    for number, column in enumerate(zip(names, *body, strict=True)):
+        used += max(map(text.width, column)) + (len(_GAP) if number else 0)
+        if used > width:
+            return max(number, 1)
+    return len(names)
+
+
+def write_table(table: Table, stream: IO[str], limit: int | None) -> None:
+    """The table as the stream calls for: a terminal's or plain."""
+    if stream.isatty():
+        write_terminal(table, stream, limit)
+    else:
+        write_plain(table, stream)
