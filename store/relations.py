@@ -1,0 +1,300 @@
+"""The relations that questions are asked of: one commented SELECT per file in ``views/``, and those of the catalogue.
+
+A view file's header has machine-readable lines::
+
+    -- one row: what a row is; ``(helper)`` at the end keeps it out of the language
+    -- evidence: stream=sched,irq cpus=own|all interval=ts..end_ts     (or: none)
+    -- needs: kind other_kind? one|two a+b|c
+
+``needs`` lists kinds; ``?`` marks what a relation can do without, ``|`` alternatives, ``+`` what goes together. Each
+column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``; unit is ``ns``
+(a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from tracectl.store.database import quote_path, quote_string
+from tracectl.store.events import SOFTIRQS, TCP_STATES, VECTOR_CONTEXTS, Catalogue, Event
+
+if TYPE_CHECKING:
+    from tracectl.store.capture import Capture
+
+_SQL_TYPES = {"int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT", "string": "VARCHAR"}
+_COLUMN_TYPES = {"int16": "int", "int32": "int", "int64": "int", "string": "text"}
+_COLUMN = re.compile(r"^\s+(?P<expression>.*?),?\s+-- (?P<type>int|text|bool)(?: (?P<unit>ns|clock))?: (?P<doc>.+)$")
+_HEADER = re.compile(r"^-- (one row|evidence|needs):[ ]?(.*)$", re.MULTILINE)
+_EVIDENCE = re.compile(r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_USED = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_]\w*)")
+_UNSPOKEN = re.compile(r"--.*|'[^']*'|\"[^\"]*\"")  # comments and quoted text name no relation
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a relation.
+
+    Attributes:
+        type: ``int``, ``text`` or ``bool``; in answers also ``real``.
+        unit: ``ns`` a duration, ``clock`` a moment on the monotonic clock (ns), or empty.
+    """
+
+    name: str
+    type: str
+    unit: str = ""
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class EvidenceRule:
+    """What the rows of a relation depend on.
+
+    Attributes:
+        streams: rings whose events a row is made from.
+        own_cpu: whether only the row's own CPU matters; else every CPU.
+        interval: ``ts..end_ts`` by column names, or ``all``.
+    """
+
+    streams: tuple[str, ...] = ()
+    own_cpu: bool = False
+    interval: str = "all"
+
+    @property
+    def starts_at_row(self) -> bool:
+        """Whether nothing before the row's own ts matters."""
+        return self.interval.startswith("ts..")
+
+    @property
+    def ends_at_row(self) -> bool:
+        """Whether nothing after the row's own ts matters."""
+        return self.interval.endswith("..ts")
+
+
+@dataclass(frozen=True)
+class View:
+    """A view file, read.
+
+    Attributes:
+        row: what one row is.
+        needs: alternatives of kinds per need; a need is met when all kinds of one alternative were recorded.
+        columns: name -> column, in order.
+        uses: other views and generated relations it selects from.
+    """
+
+    name: str
+    row: str
+    sql: str
+    evidence: EvidenceRule
+    needs: tuple[tuple[frozenset[str], ...], ...]
+    columns: dict[str, Column]
+
+    @property
+    def helper(self) -> bool:
+        """Whether it is only there for other views."""
+        return self.row.endswith("(helper)")
+
+
+@cache
+def views() -> dict[str, View]:
+    """All view files by name."""
+    folder = files("tracectl.store") / "views"
+    texts = {entry.name.removesuffix(".sql"): entry.read_text("utf-8") for entry in folder.iterdir()}
+    return {name: _read_view(name, text) for name, text in sorted(texts.items())}
+
+
+def _read_view(name: str, text: str) -> View:
+    header = dict(_HEADER.findall(text))
+    match = _EVIDENCE.fullmatch(header["evidence"])
+    rule = EvidenceRule()
+    if match:
+        rule = EvidenceRule(tuple(match["streams"].split(",")), match["cpus"] == "own", match["interval"])
+    columns = {}
+    for line in text.splitlines():
+        found = _COLUMN.match(line)
+        if found:
+            column = _WORD.findall(found["expression"])[-1]
+            columns[column] = Column(column, found["type"], found["unit"] or "", found["doc"])
+    return View(name, header["one row"], text.strip(), rule, parse_needs(header["needs"]), columns)
+
+
+def parse_needs(text: str) -> tuple[tuple[frozenset[str], ...], ...]:
+    """``"a b|c+d e?"`` as ``(({a},), ({b}, {c, d}))``: what can be done without is left out."""
+    needs = (part for part in text.split() if not part.endswith("?"))
+    return tuple(tuple(frozenset(choice.split("+")) for choice in need.split("|")) for need in needs)
+
+
+def kind_relation(kind: str) -> str:
+    """Name of the relation with one kind's rows; set apart where a view has the kind's name."""
+    return f"kind_{kind}" if kind in views() or kind in _GENERATED else kind
+
+
+def kind_columns(event: Event) -> dict[str, tuple[str, Column]]:
+    """The columns of a kind's relation: name -> (column of the capture, what it is).
+
+    A kind made at run time keeps its fields in the capture as ``<kind>__<field>``; here they have their own names, with
+    ``arg_`` before those that every row has already.
+    """
+    shown: dict[str, tuple[str, Column]] = {}
+    taken = set()
+    for column in event.columns:
+        name = column.name.removeprefix(f"{event.kind}__")
+        while name.lower() in taken:
+            name = f"arg_{name}"
+        taken.add(name.lower())
+        unit = "clock" if name.endswith("ts") and column.unit == "ns" else "ns" if column.unit == "ns" else ""
+        shown[name] = (column.name, Column(name, _COLUMN_TYPES[column.type.arrow], unit, column.doc))
+    return shown
+
+
+@cache
+def _plain_names() -> frozenset[str]:
+    return frozenset(Catalogue().columns()) - {"function"}
+
+
+def quote_name(name: str) -> str:
+    """A SQL identifier; names that are not our own are quoted, since a capture's footer can hold any."""
+    return name if name in _plain_names() or name in Catalogue().events else '"' + name.replace('"', '""') + '"'
+
+
+def _literal(value: object) -> str:
+    return "NULL" if value is None else str(value) if isinstance(value, int) else quote_string(str(value))
+
+
+def _constants(columns: str, rows: Iterable[tuple[object, ...]], types: tuple[str, ...]) -> str:
+    """A SELECT of constants, right also for no rows at all."""
+    lines = [f"({', '.join(_literal(value) for value in row)})" for row in rows]
+    names = columns.split()
+    cast = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in zip(names, types, strict=True))
+    if not lines:
+        nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in zip(names, types, strict=True))
+        return f"SELECT {nulls} WHERE FALSE"
+    return f"SELECT {cast} FROM (VALUES {', '.join(lines)}) AS given({', '.join(names)})"
+
+
+_GENERATED = frozenset(
+    ("capture", "streams", "cpus", "softirq_names", "irq_names", "tcp_states", "vector_contexts", "events")
+)
+
+
+class Relations:
+    """The relations of one capture, as SQL text.
+
+    Args:
+        capture: the capture they read.
+        context_by_spans: take the context of wakeups from the handlers' begins and ends, since it was not recorded.
+    """
+
+    def __init__(self, capture: Capture, *, context_by_spans: bool = False) -> None:
+        self.capture = capture
+        self.kinds_by_relation = {kind_relation(kind): kind for kind in capture.catalogue.events}
+        self.substitutes = {}
+        if context_by_spans:
+            self.substitutes["wakeups"] = "wakeups_by_spans"
+        if "sched_waking" not in capture.kinds and "sched_wakeup" in capture.kinds:
+            self.substitutes["wakings"] = "wakings_late"
+
+    def names(self) -> list[str]:
+        """Every relation that a person may want to ask: the views of the language, then the kinds, then all rows."""
+        return (
+            [name for name, view in views().items() if not view.helper] + sorted(self.kinds_by_relation) + ["capture"]
+        )
+
+    def body(self, name: str) -> str:
+        """The SELECT of one relation.
+
+        Raises:
+            KeyError: there is no such relation.
+        """
+        if name in _GENERATED:
+            return self._generated(name)
+        known = views().get(self.substitutes.get(name, name))
+        return known.sql if known else self._kind(self.kinds_by_relation[name])
+
+    def ordered(self, names: Iterable[str]) -> list[str]:
+        """These relations and all that they use, each after what it uses."""
+        order: list[str] = []
+        known = set(views()) | set(self.kinds_by_relation) | _GENERATED
+
+        def visit(name: str) -> None:
+            if name in order:
+                return
+            code = _UNSPOKEN.sub("", self.body(name)) if name != "capture" else ""
+            for word in dict.fromkeys(_USED.findall(code)):
+                if word in known and word != name:
+                    visit(word)
+            order.append(name)
+
+        for name in names:
+            visit(name)
+        return order
+
+    def with_clause(self, names: Iterable[str]) -> str:
+        """``WITH capture AS …, …``: these relations and all that they use.
+
+        Nothing is materialised, so that conditions and unused columns reach the scan of the Parquet files.
+        """
+        parts = [
+            f"{quote_name_of(name)} AS NOT MATERIALIZED (\n{_indent(self.body(name))}\n)"
+            for name in self.ordered(names)
+        ]
+        return "WITH " + ",\n".join(parts)
+
+    def create_views(self) -> list[str]:
+        """Statements that make every relation a view, for SQL typed by a person."""
+        ordered = self.ordered(self.names())
+        return [f"CREATE VIEW {quote_name_of(name)} AS\n{self.body(name)}" for name in ordered]
+
+    def _kind(self, kind: str) -> str:
+        shown = kind_columns(self.capture.catalogue.events[kind])
+        columns = ", ".join(
+            quote_name(stored) if stored == name else f"{quote_name(stored)} AS {quote_name(name)}"
+            for name, (stored, _) in shown.items()
+        )
+        return f"SELECT {columns}\nFROM capture\nWHERE kind = {quote_string(kind)}"
+
+    def _generated(self, name: str) -> str:
+        if name == "capture":
+            return self._capture()
+        if name == "events":
+            kept = [kind for kind, event in self.capture.catalogue.events.items() if event.bookkeeping]
+            return f"SELECT * FROM capture WHERE kind NOT IN ({', '.join(quote_string(kind) for kind in kept)})"
+        if name == "streams":
+            return _constants("stream", ((stream,) for stream in sorted(self.capture.streams)), ("VARCHAR",))
+        if name == "cpus":
+            return _constants("cpu", ((cpu,) for cpu in self.capture.cpus), ("SMALLINT",))
+        if name == "softirq_names":
+            return _constants("vec name", enumerate(SOFTIRQS), ("INTEGER", "VARCHAR"))
+        if name == "tcp_states":
+            return _constants("state name", list(enumerate(TCP_STATES))[1:], ("INTEGER", "VARCHAR"))
+        if name == "vector_contexts":
+            return _constants("name context", VECTOR_CONTEXTS.items(), ("VARCHAR", "VARCHAR"))
+        recorded = self.capture.footer.names.get("irq", {})
+        if recorded:
+            return _constants("irq name", ((int(irq), text) for irq, text in recorded.items()), ("INTEGER", "VARCHAR"))
+        return "SELECT irq, MAX_BY(irq_name, seq) AS name FROM irq_handler_entry GROUP BY irq"
+
+    def _capture(self) -> str:
+        present = self.capture.columns
+        columns = [
+            quote_name(name)
+            if name in present
+            else f"CAST(NULL AS {_SQL_TYPES[column.type.arrow]}) AS {quote_name(name)}"
+            for name, column in self.capture.catalogue.columns().items()
+        ]
+        paths = ", ".join(quote_path(path) for path in self.capture.files)
+        return f"SELECT {', '.join(columns)}\nFROM read_parquet([{paths}], union_by_name = true)"
+
+
+def quote_name_of(relation: str) -> str:
+    """A relation's name in SQL."""
+    return relation if relation in views() or relation in _GENERATED else quote_name(relation)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

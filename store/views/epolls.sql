@@ -1,0 +1,43 @@
+-- one row: one return of epoll_wait, epoll_pwait or epoll_pwait2
+-- evidence: stream=epoll,sched cpus=all interval=since_ts..ts
+-- needs: sys_exit_epoll_wait|sys_exit_epoll_pwait|sys_exit_epoll_pwait2 sched_waking?
+-- The waking is the last one of the thread since its previous return. Without one it did not sleep: events were ready,
+-- or the call polled. A waking by a timer may be the call's own timeout (then events is 0).
+WITH steps AS (
+    SELECT seq, ts, cpu, tid, pid, comm, ret, 'return' AS what FROM sys_exit_epoll_wait
+    UNION ALL SELECT seq, ts, cpu, tid, pid, comm, ret, 'return' FROM sys_exit_epoll_pwait
+    UNION ALL SELECT seq, ts, cpu, tid, pid, comm, ret, 'return' FROM sys_exit_epoll_pwait2
+    UNION ALL SELECT seq, ts, cpu, target_tid, NULL, NULL, NULL, 'waking' FROM sched_waking
+),
+returns AS (
+    SELECT *,
+        MAX(CASE WHEN what = 'return' THEN seq END) OVER before AS prev_seq,
+        MAX(CASE WHEN what = 'return' THEN ts END) OVER before AS prev_ts,
+        MAX(CASE WHEN what = 'waking' THEN seq END) OVER before AS waking_seq
+    FROM steps
+    WINDOW before AS (PARTITION BY tid ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+)
+SELECT
+    returns.seq, -- int: order of the return
+    returns.ts, -- int clock: when
+    returns.cpu, -- int: the CPU
+    tid, -- int: thread that waited
+    pid, -- int: its process
+    comm, -- text: its name
+    CASE WHEN ret >= 0 THEN ret END AS events, -- int: events returned; 0: timeout
+    CASE WHEN ret < 0 THEN -ret END AS error, -- int: errno of a failed call, such as 4 (EINTR)
+    waking.seq IS NOT NULL AS slept, -- bool: whether it was woken since its previous return
+    waking.ts AS waking_ts, -- int clock: when it was woken
+    waking.waker_tid, -- int: thread that was current at the waking (a bystander in an interrupt)
+    waking.waker_pid, -- int: its process
+    waking.waker_comm, -- text: its name
+    waking.context, -- text: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, nmi, unknown
+    waking.context_vec, -- int: softirq vector or irq number of that context
+    waking.vec_name, -- text: its name, such as NET_RX
+    COALESCE(prev_ts, 0) AS since_ts, -- int clock: begin of what the row depends on: the previous return, 0 if not seen
+    COALESCE(gap.reach < COALESCE(prev_ts, 0), TRUE) AS certain -- bool: no lost event can change the row
+FROM returns
+LEFT JOIN wakers AS waking
+    ON waking.seq = returns.waking_seq AND returns.waking_seq > COALESCE(returns.prev_seq, -1) AND waking.target_tid = returns.tid
+ASOF LEFT JOIN (SELECT from_ts, reach FROM gap_reach WHERE stream = 'epoll+sched') AS gap ON returns.ts >= gap.from_ts
+WHERE returns.what = 'return'

@@ -1,0 +1,22 @@
+-- one row: a thread made runnable, seen in the waker's own context
+-- evidence: stream=sched cpus=own interval=ts..ts
+-- needs: sched_waking
+-- The context was computed in the kernel at the event: the row depends on no other event.
+SELECT
+    seq, -- int: order of the waking
+    ts, -- int clock: when
+    target_tid AS tid, -- int: thread that is woken
+    target_pid AS pid, -- int: its process
+    target_comm AS comm, -- text: its name
+    waker_tid, -- int: thread that was current (a bystander in an interrupt)
+    waker_pid, -- int: its process
+    waker_comm, -- text: its name
+    context, -- text: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, nmi, unknown
+    context_vec, -- int: softirq vector or irq number of that context
+    vec_name, -- text: its name, such as NET_RX
+    cpu, -- int: CPU the waker ran on
+    target_prio AS prio, -- int: kernel priority of the woken thread
+    target_cpu AS prev_cpu, -- int: CPU the woken thread ran on last
+    'recorded' AS context_source, -- text: recorded (computed in the kernel) or spans (from the handlers' begins and ends)
+    TRUE AS certain -- bool: no lost event can change the row
+FROM wakers

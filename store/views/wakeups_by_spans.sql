@@ -1,0 +1,68 @@
+-- one row: a thread made runnable, its context found from the interrupt handlers' begins and ends on that CPU
+-- evidence: stream=sched,irq cpus=own interval=since_ts..ts
+-- needs: sched_waking softirq_entry softirq_exit sched_switch? irq_handler_entry? irq_handler_exit? hrtimer_expire_entry? hrtimer_expire_exit? irq_vector_entry? irq_vector_exit?
+-- A stack per CPU: a begin pushes, an end pops, never below zero, and a context switch empties it, since none happens
+-- inside an interrupt. The innermost open handler is the context.
+WITH events AS (
+    SELECT seq, ts, cpu, 'switch' AS what, 0 AS push, NULL AS context, NULL AS vec FROM sched_switch
+    UNION ALL SELECT seq, ts, cpu, 'begin', 1, 'softirq', vec FROM softirq_entry
+    UNION ALL SELECT seq, ts, cpu, 'end', -1, NULL, NULL FROM softirq_exit
+    UNION ALL SELECT seq, ts, cpu, 'begin', 1, 'hardirq', irq FROM irq_handler_entry
+    UNION ALL SELECT seq, ts, cpu, 'end', -1, NULL, NULL FROM irq_handler_exit
+    UNION ALL SELECT seq, ts, cpu, 'begin', 1, 'hrtimer', NULL FROM hrtimer_expire_entry
+    UNION ALL SELECT seq, ts, cpu, 'end', -1, NULL, NULL FROM hrtimer_expire_exit
+    UNION ALL
+    SELECT seq, ts, cpu, 'begin', 1, COALESCE(named.context, 'hardirq'), vec
+    FROM irq_vector_entry LEFT JOIN vector_contexts AS named ON named.name = irq_vector_entry.vector
+    UNION ALL SELECT seq, ts, cpu, 'end', -1, NULL, NULL FROM irq_vector_exit
+    UNION ALL SELECT seq, ts, cpu, 'waking', 0, NULL, NULL FROM sched_waking
+),
+slices AS (
+    SELECT *, MAX(CASE WHEN what = 'switch' THEN seq END) OVER before AS slice,
+        MAX(CASE WHEN what = 'switch' THEN ts END) OVER before AS since_ts
+    FROM events
+    WINDOW before AS (PARTITION BY cpu ORDER BY seq ROWS UNBOUNDED PRECEDING)
+),
+sums AS (
+    SELECT *, SUM(push) OVER before AS pushed
+    FROM slices
+    WINDOW before AS (PARTITION BY cpu, slice ORDER BY seq ROWS UNBOUNDED PRECEDING)
+),
+depths AS (
+    -- A sum that never goes below zero is the plain sum less its lowest point so far.
+    SELECT *, pushed - LEAST(MIN(pushed) OVER before, 0) AS depth
+    FROM sums
+    WINDOW before AS (PARTITION BY cpu, slice ORDER BY seq ROWS UNBOUNDED PRECEDING)
+),
+innermost AS (
+    -- The open handler at a depth is the last one that began at that depth. -1 stands for "no vector": null is skipped.
+    SELECT seq, what, since_ts,
+        CASE WHEN depth = 0 THEN 'task' ELSE LAST_VALUE(context IGNORE NULLS) OVER before END AS context,
+        CASE WHEN depth > 0 THEN NULLIF(
+            LAST_VALUE(CASE WHEN what = 'begin' THEN COALESCE(vec, -1) END IGNORE NULLS) OVER before, -1) END AS context_vec
+    FROM depths
+    WINDOW before AS (PARTITION BY cpu, slice, depth ORDER BY seq ROWS UNBOUNDED PRECEDING)
+)
+SELECT
+    waking.seq, -- int: order of the waking
+    waking.ts, -- int clock: when
+    waking.target_tid AS tid, -- int: thread that is woken
+    waking.target_pid AS pid, -- int: its process
+    waking.target_comm AS comm, -- text: its name
+    waking.tid AS waker_tid, -- int: thread that was current (a bystander in an interrupt)
+    waking.pid AS waker_pid, -- int: its process
+    waking.comm AS waker_comm, -- text: its name
+    found.context, -- text: what the waker ran in: task, softirq, hardirq, hrtimer, ipi
+    found.context_vec, -- int: softirq vector or irq number of that context
+    COALESCE(softirq.name, irq.name) AS vec_name, -- text: its name, such as NET_RX
+    waking.cpu, -- int: CPU the waker ran on
+    waking.target_prio AS prio, -- int: kernel priority of the woken thread
+    waking.target_cpu AS prev_cpu, -- int: CPU the woken thread ran on last
+    'spans' AS context_source, -- text: recorded (computed in the kernel) or spans (from the handlers' begins and ends)
+    COALESCE(gap.reach < COALESCE(found.since_ts, 0), TRUE) AS certain -- bool: no lost event can change the row
+FROM sched_waking AS waking
+JOIN innermost AS found ON found.seq = waking.seq AND found.what = 'waking'
+LEFT JOIN softirq_names AS softirq ON found.context = 'softirq' AND softirq.vec = found.context_vec
+LEFT JOIN irq_names AS irq ON found.context = 'hardirq' AND irq.irq = found.context_vec
+ASOF LEFT JOIN (SELECT cpu, from_ts, reach FROM gap_reach_cpu WHERE stream = 'sched+irq') AS gap
+    ON gap.cpu = waking.cpu AND waking.ts >= gap.from_ts

@@ -1,0 +1,18 @@
+-- one row: a waking, by whichever of the two events was recorded (helper)
+-- evidence: none
+-- needs: sched_waking
+SELECT
+    seq, -- int: order of the waking
+    ts, -- int clock: when
+    cpu, -- int: CPU the waker ran on
+    target_tid, -- int: thread that is woken
+    target_pid, -- int: its process
+    target_comm, -- text: its name
+    target_prio, -- int: its kernel priority
+    target_cpu, -- int: CPU it ran on last
+    tid AS waker_tid, -- int: thread that was current
+    pid AS waker_pid, -- int: its process
+    comm AS waker_comm, -- text: its name
+    context, -- text: what the waker ran in
+    context_vec -- int: softirq vector or irq number of that context
+FROM sched_waking
