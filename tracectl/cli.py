@@ -94,11 +94,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has had enough. Point stdout elsewhere so that the flush at exit does not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return _reader_gone()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # how click reports it
+            return _reader_gone()
+        raise
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for a user who did nothing wrong
         return _complain(*_explain(error))
+
+
+def _reader_gone() -> int:
+    """The reader of stdout (head, less) has had enough: no error. Keep the flush at exit from failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
 
 
 def _explain(error: Exception) -> tuple[str, int]:

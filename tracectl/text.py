@@ -42,7 +42,7 @@ def duration(ns: float) -> str:
     """Nanoseconds with the unit that suits, four significant digits: ``1.2ms``, ``87us``, ``-3s``."""
     size = abs(ns)
     for unit, per in _SHOWN:
-        if size >= per:
+        if size >= 0.99995 * per:  # what would be rounded to 1000 of the smaller unit is 1 of this one
             return f"{_short(ns / per)}{unit}"
     return f"{_short(ns)}ns"
 
