@@ -95,9 +95,10 @@ class Result:
         if self._relation is None:
             return []
         try:
-            return self._relation.fetchall()
+            rows: list[tuple[Any, ...]] = self._relation.fetchall()
         except duckdb.Error as error:
             raise _translated(error) from error
+        return rows
 
     def batches(self, size: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
         """The same, in lists of at most ``size`` rows."""

@@ -14,7 +14,7 @@ column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -259,25 +259,27 @@ class Relations:
         return f"SELECT {columns}\nFROM capture\nWHERE kind = {quote_string(kind)}"
 
     def _generated(self, name: str) -> str:
-        if name == "capture":
-            return self._capture()
-        if name == "events":
-            kept = [kind for kind, event in self.capture.catalogue.events.items() if event.bookkeeping]
-            return f"SELECT * FROM capture WHERE kind NOT IN ({', '.join(quote_string(kind) for kind in kept)})"
-        if name == "streams":
-            return _constants("stream", ((stream,) for stream in sorted(self.capture.streams)), ("VARCHAR",))
-        if name == "cpus":
-            return _constants("cpu", ((cpu,) for cpu in self.capture.cpus), ("SMALLINT",))
-        if name == "softirq_names":
-            return _constants("vec name", enumerate(SOFTIRQS), ("INTEGER", "VARCHAR"))
-        if name == "tcp_states":
-            return _constants("state name", list(enumerate(TCP_STATES))[1:], ("INTEGER", "VARCHAR"))
-        if name == "vector_contexts":
-            return _constants("name context", VECTOR_CONTEXTS.items(), ("VARCHAR", "VARCHAR"))
+        makers: dict[str, Callable[[], str]] = {
+            "capture": self._capture,
+            "events": self._events,
+            "irq_names": self._irq_names,
+            "streams": lambda: _constants("stream", [(s,) for s in sorted(self.capture.streams)], ("VARCHAR",)),
+            "cpus": lambda: _constants("cpu", [(cpu,) for cpu in self.capture.cpus], ("SMALLINT",)),
+            "softirq_names": lambda: _constants("vec name", enumerate(SOFTIRQS), ("INTEGER", "VARCHAR")),
+            "tcp_states": lambda: _constants("state name", list(enumerate(TCP_STATES))[1:], ("INTEGER", "VARCHAR")),
+            "vector_contexts": lambda: _constants("name context", VECTOR_CONTEXTS.items(), ("VARCHAR", "VARCHAR")),
+        }
+        return makers[name]()
+
+    def _events(self) -> str:
+        kept = [kind for kind, event in self.capture.catalogue.events.items() if event.bookkeeping]
+        return f"SELECT *\nFROM capture\nWHERE kind NOT IN ({', '.join(quote_string(kind) for kind in kept)})"
+
+    def _irq_names(self) -> str:
         recorded = self.capture.footer.names.get("irq", {})
         if recorded:
-            return _constants("irq name", ((int(irq), text) for irq, text in recorded.items()), ("INTEGER", "VARCHAR"))
-        return "SELECT irq, MAX_BY(irq_name, seq) AS name FROM irq_handler_entry GROUP BY irq"
+            return _constants("irq name", [(int(irq), text) for irq, text in recorded.items()], ("INTEGER", "VARCHAR"))
+        return "SELECT irq, MAX_BY(irq_name, seq) AS name\nFROM irq_handler_entry\nGROUP BY irq"
 
     def _capture(self) -> str:
         present = self.capture.columns

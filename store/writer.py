@@ -105,6 +105,11 @@ class SegmentWriter:
         shutil.rmtree(self.directory)
         return self.output
 
+    def discard_if_empty(self) -> None:
+        """After a failure: remove the directory if no segment was finished."""
+        if not self._segments:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
     def _hand_over(self, path: Path) -> None:
         if self._owner is not None:
             os.chown(path, *self._owner)

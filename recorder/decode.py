@@ -1,0 +1,117 @@
+"""From BPF records to Arrow columns: vectorised, a Python call only for each distinct text."""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tracectl.recorder import tracefs
+from tracectl.recorder.program import Record
+from tracectl.store.events import CONTEXTS
+from tracectl.store.schema import arrow_type
+
+Name = Callable[[Any], str | None]
+
+
+def text_of(raw: bytes) -> str:
+    """Text up to the first NUL; bytes that are no UTF-8 become ``\\xNN``."""
+    return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def address_of(raw: bytes) -> str:
+    """An IPv6 address, or the IPv4 one it maps."""
+    address = ipaddress.IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
+
+
+class KernelSymbols:
+    """Names of kernel functions by address, from /proc/kallsyms (read at the first use)."""
+
+    @cached_property
+    def _table(self) -> tuple[list[int], list[str]]:
+        pairs = []
+        for line in Path("/proc/kallsyms").read_text(errors="replace").splitlines():
+            address, kind, name, *_ = line.split()
+            if kind in "tTwW" and int(address, 16):
+                pairs.append((int(address, 16), name))
+        pairs.sort()
+        return [address for address, _ in pairs], [name for _, name in pairs]
+
+    def name(self, address: int) -> str | None:
+        """The function that holds an address; the number where it is not known; None for 0."""
+        if not address:
+            return None
+        addresses, names = self._table
+        at = bisect_right(addresses, address) - 1
+        return names[at] if at >= 0 else hex(address)
+
+
+class Decoder:
+    """Turns the records of each kind into columns of the capture's schema."""
+
+    def __init__(self, records: dict[int, Record]) -> None:
+        self._records = records
+        self._symbols = KernelSymbols()
+        self._state = cached_task_state()
+
+    def columns(self, number: int, rows: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
+        """Columns of records of one kind, without ``kind``, ``cpu`` and ``seq``.
+
+        Args:
+            number: the kind's number in the ring.
+            rows: structured array of ``Record.dtype``.
+        """
+        record = self._records[number]
+        columns = {name: pa.array(np.ascontiguousarray(rows[name]).view("i8" if name == "ts" else "i4"))
+                   for name in ("ts", "pid", "tid")}  # fmt: skip
+        columns["comm"] = _text_column(rows["comm"], text_of)
+        for column in record.event.fields:
+            values = rows[column.name]
+            if column.type.arrow == "string":
+                columns[column.name] = _text_column(values, self._naming(column.type.decode, record))
+            else:
+                mask = values == column.null if column.null is not None else None
+                columns[column.name] = pa.array(np.ascontiguousarray(values), arrow_type(column.type.arrow), mask=mask)
+        return columns
+
+    def _naming(self, decode: str, record: Record) -> Name:
+        names: dict[str, Name] = {
+            "text": text_of,
+            "ip": address_of,
+            "ksym": self._symbols.name,
+            "task_state": self._state,
+            "context": CONTEXTS.__getitem__,
+            "probe_name": lambda index: _short_probe(record.probes[index]),
+        }
+        return names[decode]
+
+
+def cached_task_state() -> Name:
+    """How this kernel's sched_switch prints a state."""
+    return tracefs.task_state_names(tracefs.read_format("sched:sched_switch").print_format)
+
+
+def _short_probe(tracepoint: str) -> str:
+    return tracepoint.partition(":")[2].removesuffix("_entry").removesuffix("_exit")
+
+
+def _text_column(values: np.ndarray[Any, Any], name: Name) -> pa.Array:
+    """A dictionary column, ``name`` called once for each distinct value."""
+    data = np.ascontiguousarray(values)
+    if data.dtype.kind in "SV":
+        raw = pa.Array.from_buffers(pa.binary(data.dtype.itemsize), len(data), [None, pa.py_buffer(data)])
+    else:
+        raw = pa.array(data)
+    encoded = raw.dictionary_encode()
+    texts = [name(value) for value in encoded.dictionary.to_pylist()]
+    # Two values can print the same (bytes behind the NUL), and a Parquet dictionary must not repeat itself.
+    distinct = {text: number for number, text in enumerate(dict.fromkeys(t for t in texts if t is not None))}
+    indices = pa.array([None if text is None else distinct[text] for text in texts], pa.int32()).take(encoded.indices)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(distinct), pa.string()))

@@ -1,0 +1,197 @@
+"""Task filters in the kernel: ``-p -t --comm --cgroup`` become one set of thread ids that BPF keeps up to date.
+
+A kind is recorded when one of the threads it is about (``Event.subjects``) is in the set, so what is needed about
+others (the waker of a matching thread, the thread that ran instead of it) is kept too.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracectl.store.errors import UserError
+
+MAX_WATCHED = 65_536
+
+
+@dataclass(frozen=True)
+class TaskFilter:
+    """Which threads to record; several conditions are alternatives.
+
+    Attributes:
+        pids: processes: all their threads, also those started later.
+        tids: single threads.
+        comms: names as they are at each moment; a trailing ``*`` stands for any rest.
+        cgroups: cgroup v2 paths, as a directory or as ``/proc/PID/cgroup`` prints them; with everything below.
+    """
+
+    pids: tuple[int, ...] = ()
+    tids: tuple[int, ...] = ()
+    comms: tuple[str, ...] = ()
+    cgroups: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.pids or self.tids or self.comms or self.cgroups)
+
+    def describe(self) -> str | None:
+        """In words, for the capture; None when everything is recorded."""
+        words = [f"pid {pid}" for pid in self.pids] + [f"tid {tid}" for tid in self.tids]
+        words += [f"comm {comm}" for comm in self.comms] + [f"cgroup {path}" for path in self.cgroups]
+        return " or ".join(words) or None
+
+    def check(self) -> None:
+        """Refuse what can match nothing.
+
+        Raises:
+            UserError: no such process, thread or cgroup, or a pattern the kernel side cannot test.
+        """
+        for option, numbers in (("-p", self.pids), ("-t", self.tids)):
+            for number in numbers:
+                if not Path(f"/proc/{number}").is_dir():
+                    raise UserError(f"{option} {number}: no such {'process' if option == '-p' else 'thread'}")
+        for comm in self.comms:
+            if not comm.rstrip("*") or any(c in comm[:-1] + comm[-1].replace("*", "") for c in "*?["):
+                raise UserError(f"--comm {comm}: only a * at the end is understood", "--comm 'wrk:*'")
+        for path in self.cgroups:
+            cgroup_directory(path)
+
+    def matching_threads(self) -> Iterator[int]:
+        """Threads that match now, from /proc."""
+        groups = [cgroup_directory(path) for path in self.cgroups]
+        yield from self.tids
+        for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+            try:
+                if self._matches(task, groups):
+                    yield int(task.name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended while we looked
+
+    def _matches(self, task: Path, groups: list[Path]) -> bool:
+        if int(task.parent.parent.name) in self.pids:
+            return True
+        if self.comms:
+            comm = (task / "comm").read_bytes().rstrip(b"\n")
+            if any(_comm_matches(pattern, comm) for pattern in self.comms):
+                return True
+        if groups:
+            own = cgroup_mount() / cgroup_of(task).lstrip("/")
+            return any(own == group or group in own.parents for group in groups)
+        return False
+
+
+def _comm_matches(pattern: str, comm: bytes) -> bool:
+    wanted = pattern.encode()[:16]
+    return comm.startswith(wanted[:-1]) if wanted.endswith(b"*") else comm == wanted[:15]
+
+
+def cgroup_mount() -> Path:
+    """Where cgroup v2 is mounted.
+
+    Raises:
+        UserError: nowhere.
+    """
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(place.encode().decode("unicode_escape"))
+    raise UserError("--cgroup: no cgroup v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+
+
+def cgroup_of(task: Path) -> str:
+    """cgroup v2 path of a ``/proc/PID/task/TID`` directory, ``/`` for the root."""
+    for line in (task / "cgroup").read_text(errors="backslashreplace").splitlines():
+        if line.startswith("0::"):
+            return line[3:].removesuffix(" (deleted)")
+    return "/"
+
+
+def cgroup_directory(path: str) -> Path:
+    """The directory of a cgroup given either way.
+
+    Raises:
+        UserError: no such cgroup.
+    """
+    mount = cgroup_mount()
+    for candidate in (Path(path), mount / path.lstrip("/")):
+        if (candidate / "cgroup.procs").exists() and candidate.is_relative_to(mount):
+            return candidate.resolve()
+    raise UserError(f"--cgroup {path}: no such cgroup under {mount}", f"ls {mount}, or cat /proc/PID/cgroup")
+
+
+# ---- the C side ----
+
+FUNCTIONS = """
+BPF_HASH(watched, s32, u8, MAX_WATCHED);
+static __always_inline int is_watched(s32 tid) { return watched.lookup(&tid) != 0; }
+static __always_inline void watch(s32 tid, int yes) {
+    u8 one = 1;
+    if (yes) watched.update(&tid, &one); else watched.delete(&tid);
+}
+"""
+
+
+def c_functions(task_filter: TaskFilter) -> str:
+    """The set of watched threads and the tests for it, in C."""
+    if not task_filter:
+        return ""
+    lines = [FUNCTIONS.replace("MAX_WATCHED", str(MAX_WATCHED))]
+    if task_filter.comms:
+        tests = " || ".join(f"({_comm_test(pattern)})" for pattern in task_filter.comms)
+        lines.append(f"static __always_inline int comm_matches(u64 *comm) {{ return {tests}; }}")
+    return "\n".join(lines)
+
+
+def c_followers(task_filter: TaskFilter) -> dict[str, str]:
+    """Statements that keep the set up to date, by raw tracepoint; ``ctx`` is its context."""
+    if not task_filter:
+        return {}
+    born = [f"BTF(s32, ARG(0), task_struct.tgid) == {pid}" for pid in task_filter.pids]
+    born += [_in_cgroup(path) for path in task_filter.cgroups]
+    followers = {}
+    if task_filter.comms:
+        born.append("comm_of(ARG(0))")
+        followers["task:task_rename"] = (
+            "u64 renamed[2] = {};\n"
+            "    bpf_probe_read_kernel_str(renamed, sizeof(renamed), (void *)ARG(1));\n"
+            f"    if (comm_matches(renamed)) watch({_TID}, 1);\n"
+            + ("" if task_filter.pids or task_filter.tids or task_filter.cgroups else f"    else watch({_TID}, 0);\n")
+        )
+    # A thread is born: in or out, whatever an earlier one with this tid was.
+    followers["sched:sched_wakeup_new"] = f"watch({_TID}, {' || '.join(born) or '0'});"
+    if task_filter.cgroups:
+        inside = " || ".join(_in_cgroup(path) for path in task_filter.cgroups)
+        followers["sched:sched_switch"] = f"if ({inside}) watch((s32)bpf_get_current_pid_tgid(), 1);"
+    # Not at sched_process_exit: the last switch-out comes after it.
+    followers["sched:sched_process_free"] = f"watch({_TID}, 0);"
+    return followers
+
+
+_TID = "BTF(s32, ARG(0), task_struct.pid)"
+
+
+def _in_cgroup(path: str) -> str:
+    directory = cgroup_directory(path)
+    level = len(directory.relative_to(cgroup_mount()).parts)
+    return f"bpf_get_current_ancestor_cgroup_id({level}) == {directory.stat().st_ino}ULL"
+
+
+def _comm_test(pattern: str) -> str:
+    """Compare a 16-byte name as two words, those bytes that the pattern fixes."""
+    text = pattern.encode()[:16]
+    fixed = text[:-1] if text.endswith(b"*") else text[:15] + b"\0"
+    mask = (b"\xff" * len(fixed)).ljust(16, b"\0")
+    (value0, value1), (mask0, mask1) = struct.unpack("=QQ", fixed.ljust(16, b"\0")), struct.unpack("=QQ", mask)
+    return f"(comm[0] & {mask0}ULL) == {value0}ULL && (comm[1] & {mask1}ULL) == {value1}ULL"
+
+
+def seed_key(tid: int) -> tuple[bytes, bytes]:
+    """Key and value of a thread in the map ``watched``."""
+    return struct.pack("=i", tid), b"\1"
+
+
+def own_threads() -> frozenset[int]:
+    """Thread ids of this process."""
+    return frozenset(int(name) for name in os.listdir("/proc/self/task"))  # noqa: PTH208 -- names only

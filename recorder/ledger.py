@@ -1,0 +1,154 @@
+"""The account of a recording: what the kernel emitted, what was recorded, what was lost where, when and why."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracectl.recorder.parse import Parsed
+from tracectl.recorder.program import COUNTERS_PER_STREAM
+from tracectl.recorder.sink import Numbers
+from tracectl.store.footer import LedgerLine
+
+Place = tuple[str, int]  # stream, cpu
+_FAILURES = {2: "not_attached", 3: "busy"}  # offset among a stream's counters; 1 is the ring's own loss
+
+
+class Notes(Protocol):
+    """Where bookkeeping rows go."""
+
+    def note(self, kind: str, ts: int, cpu: int | None = None, **columns: Any) -> None:
+        """Take a bookkeeping row."""
+
+
+@dataclass
+class _RingState:
+    """What is known of one ring so far; ``last_ts`` is the time of the last sample, in ring order."""
+
+    last_ts: int
+    records: int = 0
+    marked: int = 0
+    open_gap: int = 0
+
+
+@dataclass
+class Ledger:
+    """Loss of every kind, turned into ``lost`` rows as soon as its interval is known.
+
+    Args:
+        start_ts: begin of the recording: the earliest begin of any gap.
+    """
+
+    start_ts: int
+    notes: Notes
+    lost: Counter[Place] = field(default_factory=Counter)
+    by_cause: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    _rings: dict[Place, _RingState] = field(default_factory=dict)
+    _failures: dict[tuple[str, int, str], int] = field(default_factory=lambda: defaultdict(int))
+    _polled_ts: int = 0
+
+    @property
+    def total_lost(self) -> int:
+        """Events lost so far, as far as is known while the recording runs."""
+        return sum(self.lost.values())
+
+    def ring(self, stream: str, cpu: int) -> _RingState:
+        """State of a ring."""
+        return self._rings.setdefault((stream, cpu), _RingState(self.start_ts))
+
+    def region(self, stream: str, cpu: int, parsed: Parsed, times: tuple[Numbers, Numbers]) -> None:
+        """Account for one parsed region, in ring order.
+
+        Args:
+            times: (position, ts) of its samples, sorted by position; without lost records the first and last will do.
+        """
+        state = self.ring(stream, cpu)
+        position, ts = times
+        if state.open_gap and len(ts):
+            self._gap(stream, cpu, state.last_ts, int(ts[0]), state.open_gap, "ring_full")
+            state.open_gap = 0
+        for at, count in parsed.lost:
+            state.marked += count
+            after = int(np.searchsorted(position, at))
+            before_ts = int(ts[after - 1]) if after else state.last_ts
+            if after < len(ts):
+                self._gap(stream, cpu, before_ts, int(ts[after]), count, "ring_full")
+            else:
+                state.open_gap += count
+        if len(ts):
+            state.last_ts = int(ts[-1])
+        state.records += parsed.count
+
+    def dropped(self, stream: str, cpu: int, parsed: Parsed, times: tuple[Numbers, Numbers], next_ts: int) -> None:
+        """Account for a region that the reader had no room for."""
+        samples = len(times[1])
+        lost = samples + sum(count for _, count in parsed.lost)
+        state = self.ring(stream, cpu)
+        state.marked += lost - samples
+        state.records += parsed.count
+        self._gap(stream, cpu, state.last_ts, next_ts, lost + state.open_gap, "reader")
+        state.open_gap = 0
+        state.last_ts = next_ts
+
+    def poll(self, now: int, streams: tuple[str, ...], counts: NDArray[np.uint64], misses: dict[str, int]) -> None:
+        """Account for loss that no ring tells of, as having happened since the last poll.
+
+        Args:
+            counts: the kernel's counters [4 per stream, cpu].
+            misses: per stream, how often the kernel skipped a probe.
+        """
+        since = self._polled_ts or self.start_ts
+        for index, stream in enumerate(streams):
+            for offset, cause in _FAILURES.items():
+                for cpu, total in enumerate(counts[index * COUNTERS_PER_STREAM + offset]):
+                    known = self._failures[stream, cpu, cause]
+                    if int(total) > known:
+                        self._gap(stream, cpu, since, now, int(total) - known, cause)
+                        self._failures[stream, cpu, cause] = int(total)
+        for stream, total in misses.items():
+            new = total - self.skipped[stream]
+            if new > 0:
+                self.skipped[stream] = total
+                self.by_cause["nested"] += new
+                self.notes.note("lost", now, None, stream=stream, from_ts=since, lost_count=new, cause="nested")
+        self._polled_ts = now
+
+    def close(self, end_ts: int, totals: dict[Place, int]) -> None:
+        """Account for the loss behind the last record of each ring.
+
+        Args:
+            totals: each ring's own count of lost events, of the whole recording.
+        """
+        for (stream, cpu), total in totals.items():
+            state = self.ring(stream, cpu)
+            if state.open_gap:
+                self._gap(stream, cpu, state.last_ts, end_ts, state.open_gap, "ring_full")
+            tail = total - state.marked
+            if tail > 0:
+                self._gap(stream, cpu, state.last_ts, end_ts, tail, "tail")
+
+    def lines(
+        self, streams: tuple[str, ...], cpus: list[int], counts: NDArray[np.uint64], recorded: Counter[Place]
+    ) -> list[LedgerLine]:
+        """The ledger per stream and CPU."""
+        return [
+            LedgerLine(
+                stream,
+                cpu,
+                int(counts[index * COUNTERS_PER_STREAM, cpu]),
+                recorded[stream, cpu],
+                self.lost[stream, cpu],
+            )
+            for index, stream in enumerate(streams)
+            for cpu in cpus
+        ] + [LedgerLine(stream, -1, 0, 0, 0, skipped) for stream, skipped in self.skipped.items() if skipped]
+
+    def _gap(self, stream: str, cpu: int, from_ts: int, ts: int, count: int, cause: str) -> None:
+        self.lost[stream, cpu] += count
+        self.by_cause[cause] += count
+        self.notes.note("lost", max(ts, from_ts), cpu, stream=stream, from_ts=from_ts, lost_count=count, cause=cause)

@@ -1,0 +1,149 @@
+"""The kernel side of a running recording: program, rings and the gate that starts and stops all of them at once."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracectl.recorder.bpf import Program, cpus
+from tracectl.recorder.btf import Btf
+from tracectl.recorder.filters import MAX_WATCHED, TaskFilter, seed_key
+from tracectl.recorder.program import COUNTERS_PER_STREAM, generate, stream_of_function
+from tracectl.recorder.ring import PAGE_SIZE, PerfRing
+from tracectl.recorder.selection import Selection
+from tracectl.store.errors import UserError
+
+_NEVER = 2**63 - 1
+# How far ahead of time the gate is set: long enough for the update to be seen on every CPU before it takes effect.
+_GATE_AHEAD_NS = 5_000_000
+# How long a probe that passed the gate may take to hand over its event (an interrupt may hold it up).
+_IN_FLIGHT_NS = 20_000_000
+
+
+class Probes:
+    """Program and rings, attached but emitting nothing until :meth:`open_gate`; a context manager that removes all.
+
+    Attributes:
+        source: what was generated: records, streams.
+        cpus: online CPUs; each has a ring per stream.
+        rings: by (stream, cpu).
+
+    Raises:
+        RecordError: something that recording needs is missing or refused.
+    """
+
+    def __init__(self, selection: Selection, task_filter: TaskFilter, buffer_bytes: int, debug: bool = False) -> None:
+        self.selection = selection
+        self.task_filter = task_filter
+        self.source = generate(selection, task_filter, Btf())
+        self.streams = self.source.streams
+        self.cpus = cpus("online")
+        self.rings: dict[tuple[str, int], PerfRing] = {}
+        self.from_ts = self.to_ts = 0
+        self.program = Program(self.source.text, debug=debug)
+        try:
+            self._set_gate(_NEVER, _NEVER)
+            for function in self.source.functions:
+                self.program.load(function.name, raw=function.raw)
+            pages = _pages(buffer_bytes)
+            for stream in self.streams:
+                map_fd = self.program.map_fd(f"ring_{stream}")
+                for cpu in self.cpus:
+                    self.rings[stream, cpu] = PerfRing(cpu, pages, map_fd)
+            self._attach()
+            self._seed_filter()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self) -> None:
+        for function in self.source.functions:
+            if function.raw:
+                self.program.load_raw_tracepoint(function.name, function.tracepoint.partition(":")[2])
+            else:
+                self.program.load_tracepoint(function.name, function.tracepoint)
+
+    def _seed_filter(self) -> None:
+        if not self.task_filter:
+            return
+        try:
+            for tid in self.task_filter.matching_threads():
+                self.program.update("watched", *seed_key(tid))
+        except OSError as error:
+            raise UserError(
+                f"the filter matches more than {MAX_WATCHED} threads", "a narrower filter, or none"
+            ) from error
+
+    def _set_gate(self, from_ts: int, to_ts: int) -> None:
+        self.program.update("gate", struct.pack("=i", 0), struct.pack("=QQ", from_ts, to_ts))
+
+    def open_gate(self) -> None:
+        """Let events pass from ``from_ts`` (ns monotonic, set here) on; returns when that time has come."""
+        self.from_ts = time.monotonic_ns() + _GATE_AHEAD_NS
+        self._set_gate(self.from_ts, _NEVER)
+        _sleep_until(self.from_ts)
+
+    def close_gate(self) -> None:
+        """Let no event pass after ``to_ts`` (set here), and detach; the rings keep what is in them."""
+        self.to_ts = time.monotonic_ns() + _GATE_AHEAD_NS
+        self._set_gate(self.from_ts, self.to_ts)
+        _sleep_until(self.to_ts + _IN_FLIGHT_NS)
+        for function in reversed(self.source.functions):
+            self.program.detach(function.name)
+
+    def counts(self) -> NDArray[np.uint64]:
+        """The kernel's counters, u64 [4 per stream, cpu number]: emitted, ring full, no ring, refused."""
+        return self.program.percpu_u64("counts")
+
+    def misses(self) -> dict[str, int]:
+        """Per stream, how often the kernel skipped one of its probes."""
+        streams = stream_of_function(self.source.functions)
+        total: Counter[str] = Counter()
+        for function, count in self.program.misses().items():
+            if function in streams:
+                total[streams[function]] += count
+        return dict(total)
+
+    def ring_losses(self) -> dict[tuple[str, int], int]:
+        """Events each ring had no room for, in the whole recording: its own counter, else the failed submits."""
+        counts = self.counts()
+        losses = {}
+        for (stream, cpu), ring in self.rings.items():
+            total = ring.lost_total()
+            losses[stream, cpu] = (
+                int(counts[self.streams.index(stream) * COUNTERS_PER_STREAM + 1, cpu]) if total is None else total
+            )
+        return losses
+
+    def close(self) -> None:
+        """Detach everything and free it. Can be repeated."""
+        for ring in self.rings.values():
+            ring.close()
+        self.rings.clear()
+        self.program.close()
+
+    def __enter__(self) -> Probes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pages(buffer_bytes: int) -> int:
+    """Pages of a ring, a power of two.
+
+    Raises:
+        UserError: less than one page.
+    """
+    if buffer_bytes < PAGE_SIZE:
+        raise UserError(f"--buffer {buffer_bytes}: a ring has at least one page ({PAGE_SIZE} bytes)", "--buffer 1M")
+    return 1 << (buffer_bytes // PAGE_SIZE).bit_length() - 1
+
+
+def _sleep_until(ts: int) -> None:
+    while (left := ts - time.monotonic_ns()) > 0:
+        time.sleep(left / 1e9)

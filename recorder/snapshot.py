@@ -1,0 +1,81 @@
+"""The machine at one moment: its threads from /proc, its clocks, what it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracectl.recorder.filters import cgroup_of
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def clocks() -> dict[str, int]:
+    """The three clocks in ns, read within microseconds of each other."""
+    return {
+        "ts": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        "boottime": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        "realtime": time.clock_gettime_ns(time.CLOCK_REALTIME),
+    }
+
+
+def machine() -> dict[str, str]:
+    """Host name, boot id, kernel release and machine type."""
+    name = os.uname()
+    return {
+        "host": name.nodename,
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "kernel": name.release,
+        "machine": platform.machine(),
+    }
+
+
+def tasks() -> Iterator[dict[str, Any]]:
+    """All threads that exist, as rows of kind ``task`` without their ``ts``.
+
+    ``start_ts`` is on the monotonic clock, in steps of a kernel tick (10 ms): the same value for one thread in every
+    recording of a boot without suspend.
+    """
+    now = clocks()
+    asleep = now["boottime"] - now["ts"]  # /proc counts suspended time, the events' clock does not
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            group: str | None = cgroup_of(process)
+            pid_ns = _namespace(process)
+            for task in (process / "task").iterdir():
+                yield _task_row(int(process.name), task, group, pid_ns, asleep)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+
+
+def _task_row(pid: int, task: Path, group: str | None, pid_ns: int | None, asleep: int) -> dict[str, Any]:
+    stat = (task / "stat").read_bytes()
+    after_comm = stat[stat.rindex(b")") + 2 :].split()  # a comm may hold blanks and parentheses
+    ids = next(
+        (
+            line.split()[1:]
+            for line in (task / "status").read_text(errors="replace").splitlines()
+            if line.startswith("NSpid:")
+        ),
+        [],
+    )
+    return {
+        "pid": pid,
+        "tid": int(task.name),
+        "comm": stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode("utf-8", "backslashreplace"),
+        "start_ts": int(after_comm[19]) * (10**9 // _TICKS) - asleep,
+        "cgroup": group,
+        "pid_ns": pid_ns,
+        "ns_tid": int(ids[-1]) if ids else None,
+    }
+
+
+def _namespace(process: Path) -> int | None:
+    try:
+        return (process / "ns" / "pid").stat().st_ino
+    except PermissionError:
+        return None
