@@ -8,6 +8,7 @@ import select
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -368,13 +369,17 @@ def _ts(records: NDArray[np.uint8]) -> Numbers:
 
 def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
     selection = probes.selection
+    here = machine()
     return Footer(
         kinds=[event.kind for event in selection.events],
         cpus=list(probes.cpus),
         start_ts=0,
         end_ts=0,
         version=__version__,
-        **machine(),
+        host=here["host"],
+        boot_id=here["boot_id"],
+        kernel=here["kernel"],
+        machine=here["machine"],
         command_line=list(command_line),
         filter=probes.task_filter.describe(),
         missing=selection.missing,

@@ -70,14 +70,14 @@ class Ledger:
         state = self.ring(stream, cpu)
         position, ts = times
         if state.open_gap and len(ts):
-            self._gap(stream, cpu, state.last_ts, int(ts[0]), state.open_gap, "ring_full")
+            self._gap((stream, cpu), (state.last_ts, int(ts[0])), state.open_gap, "ring_full")
             state.open_gap = 0
         for at, count in parsed.lost:
             state.marked += count
             after = int(np.searchsorted(position, at))
             before_ts = int(ts[after - 1]) if after else state.last_ts
             if after < len(ts):
-                self._gap(stream, cpu, before_ts, int(ts[after]), count, "ring_full")
+                self._gap((stream, cpu), (before_ts, int(ts[after])), count, "ring_full")
             else:
                 state.open_gap += count
         if len(ts):
@@ -91,7 +91,7 @@ class Ledger:
         state = self.ring(stream, cpu)
         state.marked += lost - samples
         state.records += parsed.count
-        self._gap(stream, cpu, state.last_ts, next_ts, lost + state.open_gap, "reader")
+        self._gap((stream, cpu), (state.last_ts, next_ts), lost + state.open_gap, "reader")
         state.open_gap = 0
         state.last_ts = next_ts
 
@@ -108,7 +108,7 @@ class Ledger:
                 for cpu, total in enumerate(counts[index * COUNTERS_PER_STREAM + offset]):
                     known = self._failures[stream, cpu, cause]
                     if int(total) > known:
-                        self._gap(stream, cpu, since, now, int(total) - known, cause)
+                        self._gap((stream, cpu), (since, now), int(total) - known, cause)
                         self._failures[stream, cpu, cause] = int(total)
         for stream, total in misses.items():
             new = total - self.skipped[stream]
@@ -127,28 +127,26 @@ class Ledger:
         for (stream, cpu), total in totals.items():
             state = self.ring(stream, cpu)
             if state.open_gap:
-                self._gap(stream, cpu, state.last_ts, end_ts, state.open_gap, "ring_full")
+                self._gap((stream, cpu), (state.last_ts, end_ts), state.open_gap, "ring_full")
             tail = total - state.marked
             if tail > 0:
-                self._gap(stream, cpu, state.last_ts, end_ts, tail, "tail")
+                self._gap((stream, cpu), (state.last_ts, end_ts), tail, "tail")
 
     def lines(
         self, streams: tuple[str, ...], cpus: list[int], counts: NDArray[np.uint64], recorded: Counter[Place]
     ) -> list[LedgerLine]:
         """The ledger per stream and CPU."""
-        return [
-            LedgerLine(
-                stream,
-                cpu,
-                int(counts[index * COUNTERS_PER_STREAM, cpu]),
-                recorded[stream, cpu],
-                self.lost[stream, cpu],
-            )
-            for index, stream in enumerate(streams)
-            for cpu in cpus
-        ] + [LedgerLine(stream, -1, 0, 0, 0, skipped) for stream, skipped in self.skipped.items() if skipped]
+        lines = []
+        for index, stream in enumerate(streams):
+            emitted = counts[index * COUNTERS_PER_STREAM]
+            for cpu in cpus:
+                place = stream, cpu
+                lines.append(LedgerLine(stream, cpu, int(emitted[cpu]), recorded[place], self.lost[place]))
+        return lines + [LedgerLine(stream, -1, 0, 0, 0, skipped) for stream, skipped in self.skipped.items() if skipped]
 
-    def _gap(self, stream: str, cpu: int, from_ts: int, ts: int, count: int, cause: str) -> None:
-        self.lost[stream, cpu] += count
+    def _gap(self, place: Place, interval: tuple[int, int], count: int, cause: str) -> None:
+        stream, cpu = place
+        from_ts, ts = interval
+        self.lost[place] += count
         self.by_cause[cause] += count
         self.notes.note("lost", max(ts, from_ts), cpu, stream=stream, from_ts=from_ts, lost_count=count, cause=cause)
