@@ -60,7 +60,7 @@ docs: $(READY)
 	@$(BIN)/python docs/generate.py
 
 sample: setup
-	@$(BIN)/python examples/demo.py --record examples/sample.parquet
+	@$(BIN)/python examples/make_sample.py
 
 clean:
 	rm -rf $(VENV) build dist tracectl.egg-info demo.parquet demo.parquet.recording

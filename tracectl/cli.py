@@ -118,6 +118,8 @@ def _explain(error: Exception) -> tuple[str, int]:
             problem = error.format_message().rstrip(".")
             command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "tracectl"
             return f"{problem}\nsee: {command} --help", TracectlError.exit_code
+        case OSError(filename=str() as name, strerror=str() as reason):
+            return f"{name}: {reason}\ncheck that the path is right and may be used", TracectlError.exit_code
         case _:
             if os.environ.get("TRACECTL_DEBUG"):
                 traceback.print_exception(error)
@@ -127,6 +129,9 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _complain(message: str, code: int) -> int:
     """Print an error, its first line prefixed and the others indented, with nothing that a terminal would obey."""
     first, *rest = message.splitlines() or [""]
-    lines = [f"tracectl: {first}", *(line if line.startswith(" ") else f"  {line}" for line in rest)]
+    rest = [line for line in rest if line.strip()]
+    # All or none, so that a caret stays under its word.
+    indent = "" if all(line.startswith("  ") for line in rest) else "  "
+    lines = [f"tracectl: {first}", *(indent + line for line in rest)]
     print("\n".join(visible(line) for line in lines), file=sys.stderr)  # noqa: T201
     return code

@@ -177,11 +177,11 @@ def sql(
       tracectl sql web.parquet "SELECT kind, count(*) FROM capture GROUP BY kind"
     """
     from tracectl.store.capture import Capture
-    from tracectl.store.relations import create_views
+    from tracectl.store.relations import Relations
 
     opened = Capture.open(capture)
     with opened.database(memory, threads) as database:
-        for view in create_views(opened):
+        for view in Relations(opened).create_views():
             database.execute(view)
         database.lock()
         result = database.execute(" ".join(statement))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -14,7 +15,7 @@ import click
 from tracectl import text
 
 if TYPE_CHECKING:
-    from tracectl.recorder.session import Outcome, Status
+    from tracectl.recorder.drain import Outcome, Status
 
 _CLEAR_LINE = "\r\x1b[K"
 
@@ -49,7 +50,7 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
     "--max-size", callback=_parsed(text.parse_size), metavar="SIZE", help="Stop when the capture has 500M, 2G, …"
 )
 @click.option(
-    "--buffer", default="1M", show_default=True, callback=_parsed(text.parse_size), metavar="SIZE",
+    "--buffer", default="2M", show_default=True, callback=_parsed(text.parse_size), metavar="SIZE",
     help="Memory of each ring: one for each CPU and stream.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Write over an existing file.")
@@ -74,7 +75,7 @@ def record(*, output: Path | None, quiet: bool, **options: Any) -> int:
 
     path = output or Path(time.strftime("tracectl-%Y%m%d-%H%M%S.parquet"))
     live = sys.stderr.isatty() and not quiet
-    outcome = record_session(_options(RecordOptions, path, options), _status_line if live else None)
+    outcome = record_session(_options(RecordOptions, path, options), StatusLine().show if live else None)
     if live:
         click.echo(_CLEAR_LINE, nl=False, err=True)
     _summarize(outcome, quiet)
@@ -96,29 +97,46 @@ def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any
         buffer_bytes=given["buffer"],
         force=given["force"],
         command=given["command"],
+        command_line=("tracectl", *sys.argv[1:]),
+        debug=bool(os.environ.get("TRACECTL_DEBUG")),
     )
 
 
-def _status_line(status: Status) -> None:
-    """One line that is written over again and again, cut to the terminal's width."""
-    lost = f"lost {text.count(status.lost)}"
-    line = f"recording {text.duration(status.elapsed_ns)}  {text.count(round(status.rate))} events/s  "
-    line += f"{lost}  {text.size(status.size)}  Ctrl-C stops"
-    line = line[: shutil.get_terminal_size().columns - 1]
-    if status.lost:
-        line = line.replace(lost, click.style(lost, fg="red", bold=True))
-    click.echo(_CLEAR_LINE + line, nl=False, err=True)
+class StatusLine:
+    """One line on a terminal that is written over again and again, cut to the terminal's width."""
+
+    def __init__(self) -> None:
+        self._before: tuple[int, int] = (0, 0)  # elapsed_ns and events at the last call
+
+    def show(self, status: Status) -> None:
+        """Write how the recording goes; the rate is that since the last call."""
+        elapsed, events = self._before
+        rate = (status.events - events) * 1e9 / max(status.elapsed_ns - elapsed, 1)
+        self._before = status.elapsed_ns, status.events
+        lost = f"lost {text.count(status.lost)}"
+        line = f"recording {status.elapsed_ns / 1e9:.1f}s  {text.count(round(rate))} events/s  {lost}  "
+        line += f"{text.size(status.size)}  (Ctrl-C stops)"
+        line = line[: shutil.get_terminal_size().columns - 1]
+        if status.lost:
+            line = line.replace(lost, click.style(lost, fg="red", bold=True))
+        click.echo(_CLEAR_LINE + line, nl=False, err=True)
 
 
 def _summarize(outcome: Outcome, quiet: bool) -> None:
-    """What was written, the ledger, and the loss: the last even when quiet."""
+    """What was written and why it ended, the ledger, what this kernel lacks, and the loss: that even when quiet."""
     from tracectl.ledger import as_table, verdict
     from tracectl.render import write_table
+    from tracectl.store.events import CAUSES
 
     if not quiet:
-        size = text.size(outcome.path.stat().st_size)
-        click.echo(f"{outcome.path}: {text.plural(outcome.events, 'event')}, {size}", err=True)
+        size, span = text.size(outcome.path.stat().st_size), text.duration(outcome.elapsed_ns)
+        done = f"{outcome.path}: {text.plural(outcome.events, 'event')} in {span}, {size} ({outcome.stopped_by})"
+        click.echo(text.visible(done), err=True)
+        for kind, reason in sorted(outcome.missing.items()):
+            click.echo(text.visible(f"not recorded: {kind}: {reason}"), err=True)
         write_table(as_table(outcome.ledger), sys.stderr, None)
     line, colour, complete = verdict(outcome.ledger)
     if not quiet or not complete:
         click.echo(click.style(line, fg=colour, bold=True), err=True)
+    for cause, number in sorted(outcome.causes.items()):
+        click.echo(text.visible(f"  {text.count(number)} {cause}: {CAUSES.get(cause, 'cause unknown')}"), err=True)

@@ -27,7 +27,9 @@ class Verdict(NamedTuple):
 def as_table(lines: Iterable[LedgerLine], *, cpus: bool = False) -> Table:
     """The ledger by stream, or by stream and CPU."""
     if cpus:
-        rows = [(line.stream, line.cpu, *_counts(line)) for line in lines]
+        rows = [
+            (line.stream, line.cpu if line.cpu >= 0 else None, *_counts(line)) for line in lines
+        ]  # -1: no CPU known
         return Table(("stream", "cpu", *_COUNTS), rows)
     sums: dict[str, tuple[int, ...]] = {}
     for line in lines:
@@ -53,7 +55,9 @@ def verdict(lines: Iterable[LedgerLine]) -> Verdict:
         return Verdict("nothing was lost", "green", True)
     parts = []
     if lost:
-        parts.append(f"LOST {text.count(lost)} of {text.plural(emitted, 'event')} ({100 * lost / emitted:.2g} %)")
+        parts.append(
+            f"LOST {text.count(lost)} of {text.plural(emitted, 'event')} ({100 * lost / max(emitted, 1):.2g} %)"
+        )
     if skipped:
         parts.append(f"at most {text.plural(skipped, 'event')} skipped by the kernel")
     return Verdict("; ".join(parts), "red" if lost else "yellow", False)

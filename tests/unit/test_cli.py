@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -114,6 +115,12 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(run: Run, mo
     assert err.splitlines()[0] == r"tracectl: unexpected ZeroDivisionError: \x1b[2Jboo"
     assert "Traceback" not in err
     assert "Traceback" in run("--debug", "info", "x").err
+
+
+def test_a_file_that_the_system_refuses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "/secret"))
+    code, _, err = run("info", "x")
+    assert (code, err.splitlines()[0]) == (1, "tracectl: /secret: Permission denied")
 
 
 def test_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
