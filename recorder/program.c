@@ -1,6 +1,9 @@
 /* What every generated program begins with. Expanded by recorder/program.py; no kernel header is included. */
 #include <uapi/linux/ptrace.h>
 
+/* From a tracepoint's program, 0 would hide the event from every other user of that tracepoint (a concurrent perf). */
+#define PASS_ON 1
+
 /* Events outside [from, to] are not emitted: one switch for all CPUs and probes, set ahead of time. */
 struct gate { u64 from, to; };
 BPF_ARRAY(gate, struct gate, 1);

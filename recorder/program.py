@@ -149,14 +149,14 @@ class _Generator:
         event = record.event
         lines = [
             "u64 ts = bpf_ktime_get_ns();",
-            "if (!gate_open(ts)) return 0;",
+            "if (!gate_open(ts)) return PASS_ON;",
             "u64 pid_tgid = bpf_get_current_pid_tgid();",
             "s32 tid = pid_tgid;",
         ]
         if self.task_filter:
             subjects = {column.name: column.c for column in event.fields} | {"tid": "tid"}
             tests = " || ".join(f"is_watched({subjects[name]})" for name in event.subjects)
-            lines.append(f"if (!({tests})) return 0;")
+            lines.append(f"if (!({tests})) return PASS_ON;")
         lines += [
             f"struct {event.kind}_row e = {{}};",
             f"e.ts = ts; e.kind = {record.number}; e.pid = pid_tgid >> 32; e.tid = tid;",
@@ -201,7 +201,7 @@ class _Generator:
         if not parts.raw:
             body = _with_arguments(body, tracefs.read_format(tracepoint))
         argument = "struct bpf_raw_tracepoint_args *ctx" if parts.raw else "void *args"
-        return f"int {_function_name(tracepoint, parts.raw)}({argument}) {{\n    {body}\n    return 0;\n}}"
+        return f"int {_function_name(tracepoint, parts.raw)}({argument}) {{\n    {body}\n    return PASS_ON;\n}}"
 
     def _functions(self) -> tuple[Function, ...]:
         found = (Function(_function_name(t, raw), t, raw, p.stream, p.order) for (t, raw), p in self.parts.items())
