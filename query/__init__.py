@@ -1,1 +1,8 @@
 """From a question to rows. Imports tracectl.store only."""
+
+from tracectl.query.answer import Answer, Qualification, ask
+from tracectl.query.compile import Query, parse, plan
+from tracectl.query.explain import explain
+from tracectl.query.plan import Plan, Scene
+
+__all__ = ["Answer", "Plan", "Qualification", "Query", "Scene", "ask", "explain", "parse", "plan"]

@@ -152,14 +152,19 @@ def kind_columns(event: Event) -> dict[str, tuple[str, Column]]:
     return shown
 
 
+_MADE_NAME = re.compile(r"count|(?:sum|avg|min|max|p\d+(?:_\d+)?)_[a-z_]+")
+
+
 @cache
 def _plain_names() -> frozenset[str]:
-    return frozenset(Catalogue().columns()) - {"function"}
+    own = set(Catalogue().columns()) | {name for view in views().values() for name in view.columns}
+    return frozenset(own - {"function"} | set(Catalogue().events))  # "function" alone is a word of SQL
 
 
 def quote_name(name: str) -> str:
     """A SQL identifier; names that are not our own are quoted, since a capture's footer can hold any."""
-    return name if name in _plain_names() or name in Catalogue().events else '"' + name.replace('"', '""') + '"'
+    plain = name in _plain_names() or _MADE_NAME.fullmatch(name)
+    return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def _literal(value: object) -> str:

@@ -1,0 +1,116 @@
+"""From the parser's refusal to an error for people: the place, what was expected there, the nearest word."""
+
+from __future__ import annotations
+
+import re
+
+from lark import Lark
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from tracectl.query.clauses import CLAUSES
+from tracectl.query.grammar import keyword_terminal
+from tracectl.query.nouns import BY_NAME, NOUNS
+from tracectl.query.stages import STAGES
+from tracectl.query.values import did_you_mean, listed
+from tracectl.store.errors import QueryError
+
+_FOUND = re.compile(r"\"[^\"]*\"?|'[^']*'?|[\w.*?:@/+~#%-]+|\S")
+_FIRST_WORD = re.compile(r'"([a-z ]+)"')
+_IN_WORDS = {
+    "STRING": "a name",
+    "WORD": "a name",
+    "NAME": "a column",
+    "UINT": "a number",
+    "INT": "a number",
+    "FLOAT": "a number",
+    "HEX": "a number",
+    "DURATION": "a time such as 10ms",
+    "COMPARE": "a comparison such as =",
+    "NOUN": "a noun",
+    "KIND_NOUN": "a noun",
+    "PERCENTILE": "a percentile such as p99",
+    "VBAR": "|",
+    "COMMA": "a comma",
+    "LPAR": "(",
+    "RPAR": ")",
+    "MINUS": "-",
+    "__ANON_0": "|",
+    "$END": "the end",
+}
+
+
+def clause_words() -> list[str]:
+    """The words that clauses begin with."""
+    return [_FIRST_WORD.findall(clause.grammar)[0] for clause in CLAUSES]
+
+
+def stage_words() -> list[str]:
+    """The words that stages begin with."""
+    fixed = [words[0] for stage in STAGES if (words := _FIRST_WORD.findall(stage.grammar)) and stage.rule != "totals"]
+    return [word for word in fixed if word != "by"] + ["sum", "avg", "min", "max", "p50"]
+
+
+def explained(parser: Lark, text: str, error: UnexpectedInput) -> QueryError:
+    """The parser's error, for people."""
+    start = error.pos_in_stream if isinstance(error, UnexpectedCharacters) else _start_of(error, text)
+    start = len(text.rstrip()) if start is None or start >= len(text.rstrip()) else start
+    match = _FOUND.match(text, start)
+    found = match[0] if match else ""
+    accepted = _accepted(parser, text)
+    if "NOUN" in accepted:
+        return _no_noun(text, start, found)
+    words, choices = _choices(accepted)
+    remedy = did_you_mean(found, words) if found else ""
+    expected = f"expected: {listed(choices)}" if choices else "nothing more can follow here"
+    problem = f'"{found}" is not understood here' if found else "the question ends too early"
+    return QueryError(problem, f"{remedy} {expected}".strip(), text=text, start=start, end=start + max(len(found), 1))
+
+
+def _start_of(error: UnexpectedInput, text: str) -> int | None:
+    if isinstance(error, UnexpectedToken) and error.token.type != "$END":
+        return error.token.start_pos
+    return len(text)
+
+
+def _accepted(parser: Lark, text: str) -> set[str]:
+    """The terminals that could stand where the parser stopped."""
+    interactive = parser.parse_interactive(text)
+    try:
+        interactive.exhaust_lexer()
+    except UnexpectedInput:
+        return interactive.accepts()
+    return interactive.accepts()
+
+
+def _no_noun(text: str, start: int, found: str) -> QueryError:
+    nouns = ", ".join(noun.name for noun in NOUNS)
+    if not found:
+        return QueryError("a question begins with a noun", f"nouns: {nouns}", text=text)
+    near = did_you_mean(found, BY_NAME)
+    return QueryError(
+        f'there is no noun "{found}"', near or f"nouns: {nouns}", text=text, start=start, end=start + len(found)
+    )
+
+
+def _choices(accepted: set[str]) -> tuple[list[str], list[str]]:
+    """The keywords that could stand here, and all that could, in words. Clauses and stages are named as such."""
+    keywords = {
+        terminal: terminal[1:].lower().replace("_", " ")
+        for terminal in accepted
+        if terminal.startswith("_") and terminal[1] != "_"
+    }
+    words = sorted(keywords.values())
+    choices: list[str] = []
+    clauses = {keyword_terminal(word) for word in clause_words()}
+    if clauses <= accepted:
+        choices.append(f"a clause ({', '.join(clause_words())})")
+        keywords = {terminal: word for terminal, word in keywords.items() if terminal not in clauses}
+    stages = {keyword_terminal(word) for word in ("count", "top", "sort", "limit", "select")}
+    if stages <= accepted:
+        choices.append(f"a stage ({', '.join(stage_words())})")
+        words += stage_words()
+        keywords = {terminal: word for terminal, word in keywords.items() if terminal not in stages}
+        accepted = accepted - {"TOTAL", "PERCENTILE"}
+    choices += sorted(keywords.values())
+    rest = {_IN_WORDS[terminal] for terminal in accepted if not terminal.startswith("_") or terminal in _IN_WORDS}
+    return words, choices + sorted(rest)

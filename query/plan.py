@@ -1,0 +1,158 @@
+"""What a question comes to: relations, conditions, parameters, and the evidence that the answer depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tracectl.query.nouns import Noun
+from tracectl.query.select import Select
+from tracectl.query.values import Place, did_you_mean, listed
+from tracectl.store.errors import NotRecordedError, QueryError
+from tracectl.store.events import Catalogue
+from tracectl.store.relations import Column, EvidenceRule, View, views
+
+if TYPE_CHECKING:
+    from tracectl.store.capture import Capture
+
+Value = int | float | str | bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a question is planned against: a capture's facts, or none (to explain a question without a capture).
+
+    Attributes:
+        kinds: recorded kinds; None: not known, everything is taken as recorded.
+        start_ts, end_ts: the recording, ns monotonic.
+        context: where a waker's context comes from: ``recorded``, ``spans`` or empty (not known).
+    """
+
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    kinds: frozenset[str] | None = None
+    start_ts: int = 0
+    end_ts: int = 0
+    context: str = "recorded"
+    filter: str | None = None
+
+    @classmethod
+    def of(cls, capture: Capture, context: str) -> Scene:
+        """The facts of a capture."""
+        return cls(capture.catalogue, capture.kinds, capture.start_ts, capture.end_ts, context, capture.filter)
+
+    def recorded(self, kinds: frozenset[str]) -> bool:
+        """Whether all of these kinds were recorded."""
+        return self.kinds is None or kinds <= self.kinds
+
+
+@dataclass
+class Evidence:
+    """What an answer depends on: events of these streams, on these CPUs, in this time. None: any.
+
+    Attributes:
+        rule: the noun's own rule; it says which clauses may narrow the rest.
+    """
+
+    rule: EvidenceRule
+    streams: frozenset[str]
+    cpus: frozenset[int] | None = None
+    start_ts: int | None = None
+    end_ts: int | None = None
+
+    def only_cpus(self, cpus: frozenset[int]) -> None:
+        """Rows are asked for on these CPUs only. Narrows nothing where a row depends on other CPUs too."""
+        if self.rule.own_cpu:
+            self.cpus = cpus if self.cpus is None else self.cpus & cpus
+
+    def only_from(self, ts: int) -> None:
+        """Rows are asked for that begin then or later. Narrows nothing where a row depends on what came before it."""
+        if self.rule.starts_at_row:
+            self.start_ts = ts if self.start_ts is None else max(ts, self.start_ts)
+
+    def only_to(self, ts: int) -> None:
+        """Rows are asked for that begin then or earlier. Narrows nothing where a row goes on after its ts."""
+        if self.rule.ends_at_row:
+            self.end_ts = ts if self.end_ts is None else min(ts, self.end_ts)
+
+
+@dataclass
+class Plan:
+    """A question made ready to be run.
+
+    Attributes:
+        text: the question.
+        relations: the relations that the statement reads, the noun's first.
+        conditions: in words, one per clause.
+        parameters: values by name; none of them is in the SQL text.
+        named: (column, value or pattern) of threads that the question names, to help when none is found.
+        narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
+        stages: in words.
+    """
+
+    text: str
+    noun: Noun
+    scene: Scene
+    relations: list[str]
+    select: Select
+    evidence: Evidence
+    all_columns: dict[str, Column]
+    conditions: list[str] = field(default_factory=list)
+    parameters: dict[str, Value] = field(default_factory=dict)
+    named: list[tuple[str, Value]] = field(default_factory=list)
+    narrowed: bool = False
+    stages: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def parameter(self, value: Value) -> str:
+        """Take in a value; returns its placeholder."""
+        name = f"p{len(self.parameters) + 1}"
+        self.parameters[name] = value
+        return f"${name}"
+
+    def condition(self, sql: str, words: str) -> None:
+        """Keep only rows for which the SQL holds."""
+        self.select.where.append(sql)
+        self.conditions.append(words)
+
+    def error(self, problem: str, remedy: str, place: Place) -> QueryError:
+        """An error that points into the question."""
+        return QueryError(problem, remedy, text=self.text, start=place.start, end=place.end)
+
+    def has(self, *columns: str) -> bool:
+        """Whether rows of the noun have these columns."""
+        return all(column in self.all_columns for column in columns)
+
+    def column(self, name: str, place: Place, among: dict[str, Column] | None = None) -> Column:
+        """A column by the name typed, in any case.
+
+        Raises:
+            QueryError: there is none.
+        """
+        known = self.all_columns if among is None else among
+        by_lower = {column.lower(): found for column, found in known.items()}
+        if name.lower() in by_lower:
+            return by_lower[name.lower()]
+        remedy = did_you_mean(name, by_lower) or f"columns: {', '.join(known)}"
+        raise self.error(f'{self.noun.name} have no column "{name}" here', remedy, place)
+
+    def require(self, needs: tuple[tuple[frozenset[str], ...], ...], who: str, place: Place) -> None:
+        """Make sure that what is needed was recorded.
+
+        Raises:
+            NotRecordedError: names what is missing and the option that records it.
+        """
+        for need in needs:
+            if not any(self.scene.recorded(choice) for choice in need):
+                choices = [" and ".join(sorted(choice)) for choice in need]
+                best = ",".join(sorted(need[0]))
+                raise NotRecordedError(
+                    f"{who} cannot be told from this capture: {listed(choices)} was not recorded",
+                    f"record again with: tracectl record -e {best}",
+                    text=self.text, start=place.start, end=place.end,
+                )  # fmt: skip
+
+
+def view_of(noun: Noun, scene: Scene) -> View:
+    """The view that a noun reads in this capture."""
+    known = views()
+    return known["wakeups_by_spans"] if noun.name == "wakeups" and scene.context == "spans" else known[noun.name]

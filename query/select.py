@@ -1,0 +1,59 @@
+"""One SELECT under construction: stages change it, or put another one around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tracectl.store.relations import Column, quote_name
+
+
+@dataclass
+class Select:
+    """A SELECT.
+
+    Attributes:
+        source: what stands after FROM.
+        columns: name -> what it is, in the order of the answer.
+        expressions: name -> SQL, for columns that are more than their name.
+        where: conditions, joined by AND.
+        group: names to group by; None: no aggregate.
+        order: terms of ORDER BY.
+        limit: at most so many rows; None: all.
+    """
+
+    source: str
+    columns: dict[str, Column]
+    expressions: dict[str, str] = field(default_factory=dict)
+    where: list[str] = field(default_factory=list)
+    group: list[str] | None = None
+    order: list[str] = field(default_factory=list)
+    limit: int | None = None
+
+    def sql(self) -> str:
+        """The statement's text."""
+        shown = [
+            f"{self.expressions[name]} AS {quote_name(name)}" if name in self.expressions else quote_name(name)
+            for name in self.columns
+        ]
+        lines = [f"SELECT {', '.join(shown)}", f"FROM {self.source}"]
+        lines += [f"{'WHERE' if n == 0 else '  AND'} {condition}" for n, condition in enumerate(self.where)]
+        if self.group:
+            lines.append(f"GROUP BY {', '.join(quote_name(name) for name in self.group)}")
+        if self.order:
+            lines.append(f"ORDER BY {', '.join(self.order)}")
+        if self.limit is not None:
+            lines.append(f"LIMIT {self.limit}")
+        return "\n".join(lines)
+
+    def around(self) -> Select:
+        """A SELECT of all of this one's rows and columns, in its order."""
+        inner = "\n".join(
+            f"  {line}" for line in replace(self, order=self.order if self.limit is not None else []).sql().splitlines()
+        )
+        kept = [term for term in self.order if term.split()[0] in {quote_name(name) for name in self.columns}]
+        return Select(f"(\n{inner}\n) AS step", dict(self.columns), order=kept)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has a limit or groups, so that what comes next must stand around it."""
+        return self.limit is not None or self.group is not None

@@ -1,0 +1,240 @@
+"""The stages after ``|``: each makes new rows of the rows before it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from lark import Token
+
+from tracectl.query.plan import Plan
+from tracectl.query.values import Node, OutOfRange, integer_of, place_of, token_in, tokens, trees
+from tracectl.store.relations import Column, quote_name
+
+
+class Stage(ABC):
+    """A stage.
+
+    Attributes:
+        rule: name of the grammar rule that makes it.
+        grammar: its grammar lines.
+        examples: whole questions, executed by tests and shown in docs/language.md.
+    """
+
+    rule: ClassVar[str]
+    grammar: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]]
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.place = place_of(node)
+
+    @abstractmethod
+    def apply(self, plan: Plan) -> None:
+        """Change the plan's SELECT.
+
+        Raises:
+            QueryError: a column that is not there, or of the wrong type.
+        """
+
+    def column(self, plan: Plan, token: Token, *, numeric: bool = False) -> Column:
+        """A column of the rows before this stage."""
+        column = plan.column(str(token), place_of(token), plan.select.columns if plan.narrowed else None)
+        if numeric and column.type not in ("int", "real"):
+            raise plan.error(f"{column.name} is no number", f"a number, to be used with {self.rule}", place_of(token))
+        return column
+
+    def names(self, plan: Plan, node: Node) -> list[Column]:
+        """The columns of a ``columns`` rule, each once."""
+        return list({c.name: c for c in (self.column(plan, token) for token in tokens(node))}.values())
+
+    def number(self, plan: Plan, token: Token) -> int:
+        """How many rows."""
+        try:
+            return integer_of(token)
+        except OutOfRange:
+            raise plan.error("this number is too large", "at most 64 bits", place_of(token)) from None
+
+
+def _aggregate(plan: Plan, by: list[Column], made: dict[str, tuple[str, Column]]) -> None:
+    """Replace the rows by groups: the columns of ``by``, then those made (name -> expression, column)."""
+    if plan.select.closed:
+        plan.select = plan.select.around()
+    select = plan.select
+    select.columns = {column.name: column for column in by} | {name: column for name, (_, column) in made.items()}
+    select.expressions = {name: expression for name, (expression, _) in made.items()}
+    select.group = [column.name for column in by]
+    first = next(iter(made))
+    select.order = [f"{quote_name(first)} DESC NULLS LAST", *(quote_name(column.name) for column in by)] if by else []
+    plan.narrowed = True
+
+
+def _free_name(wanted: str, by: list[Column]) -> str:
+    """A name for a made column that none of the group's has."""
+    return f"{wanted}_" if wanted in {column.name for column in by} else wanted
+
+
+class Count(Stage):
+    """The number of rows, in all or by the values of columns, largest first."""
+
+    rule = "count"
+    grammar = """
+count: "count" ("by" columns)?
+"""
+    examples = ("wakeups | count", "wakeups of tid 4449 | count by context, vec_name")
+
+    def apply(self, plan: Plan) -> None:
+        """Makes the column ``count``."""
+        by = self.names(plan, trees(self.node)[0]) if self.node.children else []
+        name = _free_name("count", by)
+        _aggregate(plan, by, {name: ("COUNT(*)", Column(name, "int", "", "number of rows"))})
+
+
+class Totals(Stage):
+    """Sum, average (rounded to ns for times), least or largest value of columns, in all or by the values of others.
+
+    The new column is called ``sum_dur`` and so on.
+    """
+
+    rule = "totals"
+    grammar = """
+totals: TOTAL columns ("by" columns)?
+TOTAL.2: /(sum|avg|min|max)(?!\\w)/i
+"""
+    examples = (
+        "runs | sum dur by comm",
+        "delays | max dur",
+        "softirqs | avg dur by name",
+        "sleeps | sum blocked, delay by comm",
+    )
+
+    def apply(self, plan: Plan) -> None:
+        """Makes a column per column named."""
+        what = str(token_in(self.node)).lower()
+        lists = trees(self.node)
+        by = self.names(plan, lists[1]) if len(lists) > 1 else []
+        made = {}
+        for token in tokens(lists[0]):
+            column = self.column(plan, token, numeric=True)
+            name = _free_name(f"{what}_{column.name}", by)
+            made[name] = (self._expression(what, column), self._result(what, name, column))
+        _aggregate(plan, by, made)
+
+    @staticmethod
+    def _expression(what: str, column: Column) -> str:
+        name = quote_name(column.name)
+        if what == "sum" and column.type == "int":
+            return f"CAST(SUM({name}) AS BIGINT)"  # DuckDB sums into 128 bits, which others read as a decimal
+        if what == "avg" and column.unit:
+            return f"CAST(ROUND(AVG({name})) AS BIGINT)"  # an unrounded cast rounds in DuckDB and truncates elsewhere
+        return f"{what.upper()}({name})"
+
+    @staticmethod
+    def _result(what: str, name: str, column: Column) -> Column:
+        real = column.type == "real" or (what == "avg" and not column.unit)
+        return Column(name, "real" if real else "int", column.unit, f"{what} of {column.name}")
+
+
+class Percentiles(Stage):
+    """Percentiles of a column, in all or by the values of others: values that occur, not interpolated.
+
+    ``p50`` is the median, ``p99.9`` one in a thousand. The new column is called ``p50_dur`` and so on.
+    """
+
+    rule = "percentiles"
+    grammar = """
+percentiles: PERCENTILE ("," PERCENTILE)* NAME ("by" columns)?
+PERCENTILE.2: /p(\\d\\d?(\\.\\d{1,6})?|100)(?![\\w.])/i
+"""
+    examples = ("delays | p50,p95,p99 dur by comm", "softirqs net_rx | p99.9 dur")
+
+    def apply(self, plan: Plan) -> None:
+        """Makes a column per percentile."""
+        given = tokens(self.node)
+        column = self.column(plan, given[-1], numeric=True)
+        by = self.names(plan, trees(self.node)[0]) if trees(self.node) else []
+        made = {}
+        for token in given[:-1]:
+            digits = str(token)[1:]
+            name = _free_name(f"p{digits.replace('.', '_')}_{column.name}", by)
+            whole, _, part = digits.partition(".")
+            fraction = f"0.{whole.zfill(2)}{part}" if whole != "100" else "1.0"
+            expression = f"PERCENTILE_DISC({fraction}) WITHIN GROUP (ORDER BY {quote_name(column.name)})"
+            made[name] = (expression, Column(name, column.type, column.unit, f"{token} of {column.name}"))
+        _aggregate(plan, by, made)
+
+
+class Top(Stage):
+    """The rows with the largest values of a column."""
+
+    rule = "top"
+    grammar = """
+top: "top" UINT "by" NAME
+"""
+    examples = ("delays | top 10 by dur", "wakeups | count by comm | top 3 by count")
+
+    def apply(self, plan: Plan) -> None:
+        """Sorts and limits."""
+        how_many, by = tokens(self.node)
+        _sort(plan, self.column(plan, by), descending=True)
+        plan.select.limit = self.number(plan, how_many)
+
+
+class Sort(Stage):
+    """Rows in the order of a column; with ``-`` before it, largest first. Nulls come last."""
+
+    rule = "sort"
+    grammar = """
+sort: "sort" MINUS? NAME
+MINUS: "-"
+"""
+    examples = ("delays | sort -dur", "wakeups | count by comm | sort comm")
+
+    def apply(self, plan: Plan) -> None:
+        """Sets the order."""
+        given = tokens(self.node)
+        _sort(plan, self.column(plan, given[-1]), descending=len(given) > 1)
+
+
+def _sort(plan: Plan, column: Column, *, descending: bool) -> None:
+    if plan.select.closed:
+        plan.select = plan.select.around()
+    name = quote_name(column.name)
+    # What was the order before decides among equals, so that the answer is the same every time.
+    before = [term for term in plan.select.order if term.split(" ")[0] != name]
+    plan.select.order = [f"{name}{' DESC' if descending else ''} NULLS LAST", *before]
+
+
+class Limit(Stage):
+    """The first rows only."""
+
+    rule = "limit"
+    grammar = """
+limit: "limit" UINT
+"""
+    examples = ("wakeups | limit 10",)
+
+    def apply(self, plan: Plan) -> None:
+        """Sets the limit; the smallest of several counts."""
+        limit = self.number(plan, token_in(self.node))
+        plan.select.limit = limit if plan.select.limit is None else min(limit, plan.select.limit)
+
+
+class Pick(Stage):
+    """Some of the columns, in this order."""
+
+    rule = "pick"
+    grammar = """
+pick: "select" columns
+"""
+    examples = ("wakeups | select ts, comm, vec_name",)
+
+    def apply(self, plan: Plan) -> None:
+        """Sets the columns."""
+        if plan.select.group is not None:
+            plan.select = plan.select.around()
+        plan.select.columns = {column.name: column for column in self.names(plan, trees(self.node)[0])}
+        plan.narrowed = True
+
+
+STAGES: tuple[type[Stage], ...] = (Count, Totals, Percentiles, Top, Sort, Limit, Pick)

@@ -1,0 +1,100 @@
+"""``of``: the threads that rows are about."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tracectl.query.clause import Clause
+from tracectl.query.plan import Plan
+from tracectl.query.values import (
+    Name,
+    Node,
+    OutOfRange,
+    integer_of,
+    listed,
+    name_of,
+    place_of,
+    token_in,
+    tree_in,
+    trees,
+)
+
+
+def name_condition(plan: Plan, column: str, name: Name) -> str:
+    """SQL that compares a column with a name or pattern, which enters as a parameter."""
+    if name.is_pattern:
+        return f"{column} LIKE {plan.parameter(name.like)} ESCAPE '\\'"
+    return f"{column} = {plan.parameter(name.text)}"
+
+
+def number(plan: Plan, node: Node) -> int:
+    """The number in a node.
+
+    Raises:
+        QueryError: too large for any id.
+    """
+    try:
+        return integer_of(token_in(node))
+    except OutOfRange:
+        raise plan.error("this number is too large", "ids have at most 64 bits", place_of(node)) from None
+
+
+class Of(Clause):
+    """The threads that rows are about: the woken one of a wakeup, the one that waited of a delay, either of a switch.
+
+    ``of tid N``, ``of pid N`` (all threads of the process), ``of comm NAME``, ``of cgroup PATH``; several with ``or``.
+    In names ``*`` and ``?`` stand for anything; quotes may be left out around simple words.
+    """
+
+    rule = "of"
+    grammar = """
+of: "of" subject ("or" subject)*
+subject: "tid" UINT -> tid
+       | "pid" UINT -> pid
+       | "comm" name -> comm
+       | "cgroup" name -> cgroup
+"""
+    examples = (
+        "wakeups of tid 4449",
+        "delays of pid 4182",
+        'sleeps of comm "wrk:*"',
+        'wakeups of cgroup "/kubepods/*"',
+        "wakeups of tid 4449 or tid 4450",
+    )
+    _COLUMN: ClassVar = {"tid": 0, "pid": 1, "comm": 2}
+
+    def apply(self, plan: Plan) -> None:
+        """Keep rows about one of the threads."""
+        if not plan.noun.subjects:
+            raise plan.error(f"{plan.noun.name} are about no thread", "leave out: of", self.place)
+        pairs = [self._one(plan, node) for node in trees(self.node)]
+        sql = " OR ".join(sql for sql, _ in pairs)
+        plan.condition(f"({sql})" if len(pairs) > 1 else sql, f"of {listed(words for _, words in pairs)}")
+
+    def _one(self, plan: Plan, node: Node) -> tuple[str, str]:
+        what = str(node.data)
+        if what == "cgroup":
+            return self._cgroup(plan, name_of(tree_in(node)))
+        columns = [subject[self._COLUMN[what]] for subject in plan.noun.subjects]
+        columns = [column for column in columns if plan.has(column)]
+        if not columns:
+            raise plan.error(f"{plan.noun.name} have no {what}", "leave out: of", place_of(node))
+        if what == "comm":
+            name = name_of(tree_in(node))
+            plan.named.append(("comm", name.text))
+            conditions = [name_condition(plan, column, name) for column in columns]
+            words = f'comm "{name.text}"'
+        else:
+            value = number(plan, node)
+            plan.named.append((what, value))
+            placeholder = plan.parameter(value)
+            conditions = [f"{column} = {placeholder}" for column in columns]
+            words = f"{what} {value}"
+        return (f"({' OR '.join(conditions)})" if len(conditions) > 1 else conditions[0]), words
+
+    def _cgroup(self, plan: Plan, name: Name) -> tuple[str, str]:
+        plan.relations.append("tasks")
+        inner = f"SELECT tid FROM tasks WHERE {name_condition(plan, 'cgroup', name)}"
+        columns = [subject[0] for subject in plan.noun.subjects if plan.has(subject[0])]
+        sql = " OR ".join(f"{column} IN ({inner})" for column in columns)
+        return (f"({sql})" if len(columns) > 1 else sql), f'cgroup "{name.text}"'
