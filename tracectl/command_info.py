@@ -79,7 +79,7 @@ def tables(capture: Capture, database: Database, cpus: bool) -> Iterator[tuple[s
         yield "ledger: emitted = recorded + lost", as_table(capture.ledger(), cpus=cpus)
     losses = loss(capture, database)
     if losses:
-        units = {"first_ts": "ns", "last_ts": "ns"}
+        units = {"first_ts": "clock", "last_ts": "clock"}
         columns = ("stream", "cause", "gaps", "lost", "first_ts", "last_ts")
         yield "lost", Table(columns, losses, units, capture.start_ts)
 

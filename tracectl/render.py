@@ -1,7 +1,7 @@
 """Answers as text for people: aligned tables with humane values, coloured on a terminal, plain elsewhere.
 
-Times (``ts``, ``…_ts``) are shown as seconds since the capture's start, which is what a question takes; durations with
-the unit that suits. Exact numbers are the business of json, csv, parquet and arrow (output.py).
+Moments are shown as seconds since the capture's start, which is what a question takes; durations with the unit that
+suits. Exact numbers are the business of json, csv, parquet and arrow (output.py).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Table:
     Attributes:
         columns: names, in order.
         rows: Python values, one tuple per row.
-        units: column -> ``ns`` (and others, shown as they are).
-        start_ts: ns; what times count from.
+        units: column -> ``clock`` (a moment in ns), ``ns`` (a duration) or others, which are shown as they are.
+        start_ts: ns; what moments count from.
         notes: lines to print below the table.
     """
 
@@ -40,14 +40,9 @@ class Table:
     notes: Sequence[str] = ()
 
 
-def is_time(column: str) -> bool:
-    """Whether a column in ns is a moment, not a duration."""
-    return column == "ts" or column.endswith("_ts")
-
-
 def cell_format(column: str, unit: str, start_ts: int) -> Cell:
     """How a column's values are shown."""
-    if unit == "ns" and is_time(column):
+    if unit == "clock":
         return lambda value: text.moment(round(value) - start_ts)
     if unit == "ns":
         return text.duration

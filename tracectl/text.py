@@ -13,6 +13,7 @@ NS_PER = {
     "ns": 1,
     "us": 1_000,
     "µs": 1_000,
+    "μs": 1_000,
     "ms": 1_000_000,
     "s": 1_000_000_000,
     "m": 60_000_000_000,
@@ -23,7 +24,7 @@ BYTES_PER = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 
 _SHOWN = (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000))
 # Unicode categories a terminal acts on or that reorder the text: controls, formats (bidi), separators, surrogates.
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ]*)")
+_NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµμ]*)")
 
 
 def visible(text: str) -> str:

@@ -37,7 +37,7 @@ def terminal(table: Table, monkeypatch: pytest.MonkeyPatch, limit: int | None, w
 
 def rows(*given: Sequence[object]) -> Table:
     return Table(
-        ("ts", "dur", "comm", "n", "certain"), given, {"ts": "ns", "dur": "ns"}, start_ts=1_000, notes=("exact",)
+        ("ts", "dur", "comm", "n", "certain"), given, {"ts": "clock", "dur": "ns"}, start_ts=1_000, notes=("exact",)
     )
 
 
