@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from lark import Lark
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
@@ -68,18 +69,18 @@ def explained(parser: Lark, text: str, error: UnexpectedInput) -> QueryError:
 
 def _start_of(error: UnexpectedInput, text: str) -> int | None:
     if isinstance(error, UnexpectedToken) and error.token.type != "$END":
-        return error.token.start_pos
+        start: int | None = error.token.start_pos
+        return start
     return len(text)
 
 
 def _accepted(parser: Lark, text: str) -> set[str]:
     """The terminals that could stand where the parser stopped."""
     interactive = parser.parse_interactive(text)
-    try:
+    with suppress(UnexpectedInput):
         interactive.exhaust_lexer()
-    except UnexpectedInput:
-        return interactive.accepts()
-    return interactive.accepts()
+    accepted: set[str] = interactive.accepts()  # type: ignore[no-untyped-call]  # lark has no annotations
+    return accepted
 
 
 def _no_noun(text: str, start: int, found: str) -> QueryError:
