@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +21,8 @@ from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.nouns import NOUNS, Noun
 from tracectl.query.stages import STAGES, Stage
-from tracectl.store.events import BASE_FIELDS, BOOKKEEPING, CATALOGUE, CAUSES, GROUPS, Event, Field
+from tracectl.store.events import BASE_FIELDS, BOOKKEEPING, CATALOGUE, CAUSES, GROUPS, Event
+from tracectl.store.fields import Field
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -105,9 +107,9 @@ def language_part() -> str:
 def word_section(word: type[Clause] | type[Stage]) -> str:
     """One clause or stage: its own docstring, what it needs, examples."""
     title = word.rule.replace("_", " ")
-    lines = [f"\n### {title}\n", inspect.cleandoc(word.__doc__ or "")]
-    if word.needs:
-        lines.append(f"\nNeeds {word.needs}.")
+    lines = [f"\n### {title}\n", markdown(inspect.cleandoc(word.__doc__ or ""))]
+    if needs := getattr(word, "needs", ""):
+        lines.append(f"\nNeeds {needs}.")
     return "\n".join([*lines, "", examples(word.examples)])
 
 
@@ -184,7 +186,7 @@ def options(command: click.Command) -> Iterator[tuple[str, str]]:
             yield ", ".join(f"`{name}{value}`" for name in option.opts), (option.help or "") + default
 
 
-def value_name(kind: click.ParamType) -> str:
+def value_name(kind: click.ParamType[Any]) -> str:
     """What an option's value is called."""
     return (
         "|".join(map(str, kind.choices))
@@ -217,7 +219,12 @@ def first_sentence(path: Path) -> str:
             line.lstrip("-/#* ").rstrip("*/ ") for line in text.splitlines() if re.match(r"\s*(--|//|#|/?\*)", line)
         ]
         summary = next((line for line in comments if line), "")
-    return " ".join(summary.split())
+    return markdown(" ".join(summary.split()))
+
+
+def markdown(docstring: str) -> str:
+    """A docstring's literals as Markdown has them."""
+    return docstring.replace("``", "`")
 
 
 # ---- README.md ----

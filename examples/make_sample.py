@@ -22,7 +22,7 @@ from tracectl.store.schema import parquet_options
 
 COMMS = ("comm", "next_comm", "target_comm", "child_comm")
 PATHS = ("filename", "cgroup")
-KEPT = ("demo:", "swapper/", "ksoftirqd/", "kworker/", "migration/", "rcu_preempt", "python3")
+KEPT = ("demo:", "swapper/", "ksoftirqd/", "kworker/", "migration/", "rcu_preempt", "python")
 
 
 def scrubbed(table: pa.Table) -> pa.Table:

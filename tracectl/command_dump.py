@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Shown at the head of each line; all other columns follow as name=value.
 HEAD = ("seq", "ts", "cpu", "kind", "comm", "tid", "pid")
 
+# Events read at a time. The file's row groups are in order of time, so each page reads only its own few of them.
+PAGE = 50_000
+
 
 @click.command()
 @click.argument("capture", metavar="CAPTURE")
@@ -35,12 +38,14 @@ def dump(capture: str, kinds: tuple[str, ...]) -> None:
     opened = Capture.open(capture)
     wanted = _known_kinds(opened, kinds)
     columns = [name for name in opened.catalogue.columns() if name in opened.columns]
-    where = "WHERE kind IN (SELECT unnest($kinds))" if wanted else ""
+    kind = " AND kind IN (SELECT unnest($kinds))" if wanted else ""
+    page = f"SELECT {', '.join(columns)} FROM {rows_sql(opened)} WHERE seq BETWEEN $first AND $last{kind} ORDER BY seq"
+    parameters = {"kinds": wanted} if wanted else {}
     with opened.database() as database:
-        sql = f"SELECT {', '.join(columns)} FROM {rows_sql(opened)} {where} ORDER BY seq"
-        result = database.execute(sql, {"kinds": wanted} if wanted else {})
-        for batch in result.batches():
-            sys.stdout.write("".join(_line(columns, row, opened.start_ts) for row in batch))
+        ((low, high),) = database.execute(f"SELECT min(seq), max(seq) FROM {rows_sql(opened)}").rows()
+        for first in range(low or 0, (high or -1) + 1, PAGE):
+            rows = database.execute(page, {**parameters, "first": first, "last": first + PAGE - 1}).rows()
+            sys.stdout.write("".join(_line(columns, row, opened.start_ts) for row in rows))
 
 
 def _known_kinds(capture: Capture, asked: Iterable[str]) -> list[str]:

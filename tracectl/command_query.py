@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from tracectl import text
 from tracectl.output import FORMATS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from tracectl.query import Answer
+    from tracectl.store.database import Result
 
 TERMINAL_ROWS = 1000
 
 
-@dataclass(frozen=True)
-class Shown:
-    """An answer, as far as its output is concerned.
+class Shown(Protocol):
+    """An answer, as far as its output is concerned. ``extra`` and ``notes`` are complete once the rows were read."""
 
-    Attributes:
-        columns: names, in order.
-        units: column -> unit.
-        rows: fetches the rows.
-        arrow: fetches them as an Arrow table instead.
-        extra: what stands beside the rows in json and in the metadata of parquet and arrow.
-        notes: lines below a table.
-    """
+    columns: list[str]
+    units: dict[str, str]
 
-    columns: Sequence[str]
-    units: Mapping[str, str]
-    rows: Callable[[], Sequence[Sequence[Any]]]
-    arrow: Callable[[], pa.Table]
-    extra: Mapping[str, object]
-    notes: Sequence[str]
+    def rows(self) -> list[tuple[Any, ...]]:
+        """All rows."""
+
+    def arrow(self) -> pa.Table:
+        """All rows as an Arrow table, instead."""
+
+    def extra(self) -> dict[str, object]:
+        """What stands beside the rows in json, and in the metadata of parquet and arrow."""
+
+    def notes(self, rows: int) -> list[str]:
+        """Lines below a table of so many rows."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,24 @@ class Target:
 
         form = output.format_of(self.form, self.path)
         with output.destination(self.path, form, self.force) as stream:
-            match form:
-                case "json":
-                    output.write_json(stream, shown.columns, shown.rows(), shown.extra)
-                case "csv":
-                    output.write_csv(stream, shown.columns, shown.rows())
-                case "parquet":
-                    output.write_parquet(stream, shown.arrow(), shown.extra)
-                case "arrow":
-                    output.write_arrow(stream, shown.arrow(), shown.extra)
-                case _:
-                    table = render.Table(shown.columns, shown.rows(), shown.units, start_ts, shown.notes)
-                    render.write_table(table, stream, None if self.everything else TERMINAL_ROWS)
+            if form in output.BINARY:
+                arrow = shown.arrow()
+                notes = shown.notes(arrow.num_rows)
+                write = output.write_parquet if form == "parquet" else output.write_arrow
+                write(stream, arrow, shown.extra())
+            else:
+                rows = shown.rows()
+                notes = shown.notes(len(rows))
+                match form:
+                    case "json":
+                        output.write_json(stream, shown.columns, rows, shown.extra())
+                    case "csv":
+                        output.write_csv(stream, shown.columns, rows)
+                    case _:
+                        table = render.Table(shown.columns, rows, shown.units, start_ts, notes)
+                        render.write_table(table, stream, None if self.everything else TERMINAL_ROWS)
         if form in ("csv", *output.BINARY):
-            for note in shown.notes:
+            for note in notes:
                 click.echo(f"tracectl: {render.plain(note)}", err=True)
 
 
@@ -129,28 +133,55 @@ def query(
       tracectl query web.parquet "delays over 10ms | count by comm"
     """
     from tracectl import query as language
+    from tracectl.query.answer import context_source
     from tracectl.store.capture import Capture
 
-    target = Target(form, output, force, everything)
-    text = " ".join(question)
+    question_text = " ".join(question)
     opened = Capture.open(capture)
     with opened.database(memory, threads) as database:
         if explain:
-            click.echo(language.explain(opened, text))
+            scene = language.Scene.of(opened, context_source(opened, database))
+            click.echo(text.visible_lines(language.explain(question_text, scene)))
             return
-        answer = language.ask(database, text, strict=strict)
+        answer = language.ask(opened, question_text, database=database, strict=strict)
         if show_sql:
-            click.echo(answer.sql_literal)
+            click.echo(text.visible_lines(answer.sql_literal))
             return
-        target.write(_shown(answer), opened.start_ts)
+        Target(form, output, force, everything).write(_Answer(answer), opened.start_ts)
 
 
-def _shown(answer: Answer) -> Shown:
+class _Answer:
     """A question's answer: its qualification goes with it in every format."""
-    qualification = answer.qualification
-    extra = {"qualification": dataclasses.asdict(qualification), "notes": list(answer.notes)}
-    notes = [str(qualification), *answer.notes]
-    return Shown(answer.columns, dict(answer.units), answer.rows, answer.arrow, extra, notes)
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.columns, self.units = answer.columns, answer.units
+        self.rows, self.arrow = answer.rows, answer.arrow
+
+    def extra(self) -> dict[str, object]:
+        qualification = dataclasses.asdict(self._answer.qualification)
+        return {"qualification": qualification, "notes": list(self._answer.notes)}
+
+    def notes(self, rows: int) -> list[str]:
+        qualification = self._answer.qualification
+        # Absence can be claimed only where nothing was lost.
+        none = "none" if qualification.exact else "none seen"
+        return [f"{text.plural(rows, 'row') if rows else none}, {qualification}", *self._answer.notes]
+
+
+class _Rows:
+    """A statement's result: nothing is known of it but its rows."""
+
+    def __init__(self, result: Result) -> None:
+        self.columns: list[str] = result.columns
+        self.units: dict[str, str] = {}
+        self.rows, self.arrow = result.rows, result.arrow
+
+    def extra(self) -> dict[str, object]:
+        return {}
+
+    def notes(self, rows: int) -> list[str]:
+        return []
 
 
 @click.command()
@@ -185,5 +216,4 @@ def sql(
             database.execute(view)
         database.lock()
         result = database.execute(" ".join(statement))
-        shown = Shown(result.columns, {}, result.rows, result.arrow, {}, ())
-        Target(form, output, force, everything).write(shown, opened.start_ts)
+        Target(form, output, force, everything).write(_Rows(result), opened.start_ts)

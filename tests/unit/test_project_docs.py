@@ -79,4 +79,5 @@ def test_demo_on_the_sample() -> None:
 def test_the_sample_is_small_and_says_nothing_of_where_it_was_made() -> None:
     sample = ROOT / "examples/sample.parquet"
     assert sample.stat().st_size < 1 << 20
-    assert b"/home/" not in sample.read_bytes() and b"/root/" not in sample.read_bytes()
+    content = sample.read_bytes()
+    assert not [path for path in (b"/home/", bytes(Path.home()), bytes(ROOT)) if len(path) > 1 and path in content]

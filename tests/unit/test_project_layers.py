@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # Package -> packages of ours it may import.
 ALLOWED = {
     "store": {"tracectl.store"},
-    "recorder": {"tracectl.store", "tracectl.recorder"},
+    "recorder": {"tracectl.store", "tracectl.recorder", "tracectl._version"},
     "query": {"tracectl.store", "tracectl.query"},
     "tracectl": {"tracectl"},
 }
