@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from tracectl._version import __version__
 from tracectl.store.errors import TracectlError
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tracectl.command_doctor:doctor", "Check what recording needs on this machine."),
 }
 
+COMPLETION = "_TRACECTL_COMPLETE"
 INTERRUPTED = 130
 BUG = 70
 PROBLEM_TRACKER_HINT = "this is a bug in tracectl; please report it with the output of TRACECTL_DEBUG=1"
@@ -88,17 +90,20 @@ def group(ctx: click.Context, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own) and return the exit code; errors go to stderr."""
     try:
-        result = group.main(args=arguments, prog_name="tracectl", standalone_mode=False)
+        if instruction := os.environ.get(COMPLETION):
+            return shell_complete(group, {}, "tracectl", COMPLETION, instruction)
+        # Not click's main(): it would end the process by itself when the reader of stdout goes.
+        with group.make_context("tracectl", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            result = group.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
+        click.echo(err=True)
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_gone()
-    except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # how click reports it
-            return _reader_gone()
-        raise
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback for a user who did nothing wrong
         return _complain(*_explain(error))
 

@@ -123,6 +123,15 @@ def test_a_file_that_the_system_refuses(run: Run, monkeypatch: pytest.MonkeyPatc
     assert (code, err.splitlines()[0]) == (1, "tracectl: /secret: Permission denied")
 
 
+def test_shell_completion(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TRACECTL_COMPLETE", "bash_source")
+    assert "_TRACECTL_COMPLETE=bash_complete" in run().out
+    monkeypatch.setenv("_TRACECTL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "tracectl qu")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert run().out == "plain,query\n"
+
+
 def test_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, KeyboardInterrupt())
     assert run("info", "x") == (130, "", "\n")  # the terminal shows ^C before it
