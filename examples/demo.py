@@ -6,12 +6,15 @@ python examples/demo.py --sample    on the sample capture
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from tracectl.recorder.doctor import examine
+
+HERE = Path(os.path.relpath(Path(__file__).parent))
 SAMPLE = HERE / "sample.parquet"
 LIVE = Path("demo.parquet")
 WORKLOAD = HERE / "demo_workload.py"
@@ -35,17 +38,17 @@ def tracectl(*arguments: str) -> int:
 
 def record(target: Path) -> int:
     """Record the workload."""
-    return tracectl("record", "--force", "-o", str(target), "--", sys.executable, str(WORKLOAD))
+    return tracectl("record", "--force", "-o", str(target), "--", "python3", str(WORKLOAD))
 
 
 def can_record() -> bool:
     """Whether live recording works here; says in a line why not."""
-    doctor = subprocess.run([sys.executable, "-m", "tracectl", "doctor"], capture_output=True, text=True, check=False)
-    missing = [line.split(maxsplit=1)[1] for line in doctor.stdout.splitlines() if line.startswith("missing")]
-    if missing:
-        reason = " ".join(missing[0].split())
-        print(f"tracectl: no live recording here ({reason}): asking the sample capture", flush=True)  # noqa: T201
-    return not missing
+    for check in examine():
+        if check.verdict == "missing":
+            why = f"{check.name}: {check.detail}"
+            print(f"tracectl: no live recording here ({why}): asking the sample capture", flush=True)  # noqa: T201
+            return False
+    return True
 
 
 def ask(capture: Path) -> int:
