@@ -2,7 +2,8 @@
 -- evidence: stream=sched,irq cpus=own interval=since_ts..ts
 -- needs: sched_waking softirq_entry softirq_exit sched_switch? irq_handler_entry? irq_handler_exit? hrtimer_expire_entry? hrtimer_expire_exit? irq_vector_entry? irq_vector_exit?
 -- A stack per CPU: a begin pushes, an end pops, never below zero, and a context switch empties it, since none happens
--- inside an interrupt. The innermost open handler is the context.
+-- inside an interrupt. The innermost open handler is the context. Until a CPU's first switch or softirq nobody knows
+-- what it was in when the recording began: unknown.
 WITH events AS (
     SELECT seq, ts, cpu, 'switch' AS what, 0 AS push, NULL AS context, NULL AS vec FROM sched_switch
     UNION ALL SELECT seq, ts, cpu, 'begin', 1, 'softirq', vec FROM softirq_entry
@@ -19,7 +20,8 @@ WITH events AS (
 ),
 slices AS (
     SELECT *, MAX(CASE WHEN what = 'switch' THEN seq END) OVER before AS slice,
-        MAX(CASE WHEN what = 'switch' THEN ts END) OVER before AS since_ts
+        MAX(CASE WHEN what = 'switch' THEN ts END) OVER before AS since_ts,
+        MAX(CASE WHEN what = 'switch' OR context = 'softirq' THEN 1 END) OVER before AS known
     FROM events
     WINDOW before AS (PARTITION BY cpu ORDER BY seq ROWS UNBOUNDED PRECEDING)
 ),
@@ -37,7 +39,11 @@ depths AS (
 innermost AS (
     -- The open handler at a depth is the last one that began at that depth. -1 stands for "no vector": null is skipped.
     SELECT seq, what, since_ts,
-        CASE WHEN depth = 0 THEN 'task' ELSE LAST_VALUE(context IGNORE NULLS) OVER before END AS context,
+        CASE
+            WHEN depth = 0 AND known IS NULL THEN 'unknown'
+            WHEN depth = 0 THEN 'task'
+            ELSE LAST_VALUE(context IGNORE NULLS) OVER before
+        END AS context,
         CASE WHEN depth > 0 THEN NULLIF(
             LAST_VALUE(CASE WHEN what = 'begin' THEN COALESCE(vec, -1) END IGNORE NULLS) OVER before, -1) END AS context_vec
     FROM depths
@@ -52,7 +58,7 @@ SELECT
     waking.tid AS waker_tid, -- int: thread that was current (a bystander in an interrupt)
     waking.pid AS waker_pid, -- int: its process
     waking.comm AS waker_comm, -- text: its name
-    found.context, -- text: what the waker ran in: task, softirq, hardirq, hrtimer, ipi
+    found.context, -- text: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, unknown
     found.context_vec, -- int: softirq vector or irq number of that context
     COALESCE(softirq.name, irq.name) AS vec_name, -- text: its name, such as NET_RX
     waking.cpu, -- int: CPU the waker ran on
