@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,13 @@ def quote_path(path: Path) -> str:
     return quote_string("".join(f"[{c}]" if c in "*?[" else c for c in str(path)))
 
 
+def source_sql(files: Sequence[Path]) -> str:
+    """A table expression for FROM with all rows of these files."""
+    # A directory named cpu=3 is no column: DuckDB would put it in the place of the recorded one.
+    paths = ", ".join(map(quote_path, files))
+    return f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
+
+
 @dataclass(frozen=True)
 class FileMetadata:
     """A Parquet file's key-value metadata and its columns with their DuckDB types."""
@@ -48,7 +58,7 @@ def read_metadata(path: Path) -> FileMetadata:
         where = quote_path(path)
         try:
             values = connection.execute(f"SELECT key, value FROM parquet_kv_metadata({where})").fetchall()
-            columns = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({where})").fetchall()
+            columns = connection.execute(f"DESCRIBE SELECT * FROM {source_sql([path])}").fetchall()
             rows = connection.execute(f"SELECT num_rows FROM parquet_file_metadata({where})").fetchall()
         except duckdb.Error as error:
             raise CaptureError(_not_parquet(path, error), _REMEDY) from error
@@ -85,8 +95,9 @@ class Result:
         types: DuckDB type names, as ``BIGINT``.
     """
 
-    def __init__(self, relation: Any) -> None:  # a DuckDBPyRelation, or None after a statement without rows
-        self._relation = relation
+    def __init__(self, relation: Any, run: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._relation = relation  # a DuckDBPyRelation, or None after a statement without rows
+        self._run = run
         self.columns = list(relation.columns) if relation is not None else []
         self.types = [str(kind) for kind in relation.types] if relation is not None else []
 
@@ -102,14 +113,14 @@ class Result:
 
     def batches(self, size: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
         """The same, in lists of at most ``size`` rows."""
-        while self._relation is not None:
-            try:
-                rows = self._relation.fetchmany(size)
-            except duckdb.Error as error:
-                raise _translated(error) from error
-            if not rows:
-                return
-            yield rows
+        if self._relation is None:
+            return
+        try:
+            with self._run() as cursor:
+                while rows := cursor.fetchmany(size):
+                    yield rows
+        except duckdb.Error as error:
+            raise _translated(error) from error
 
     def arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
@@ -130,6 +141,8 @@ class Database:
         files: the capture's Parquet files.
         memory_limit: as DuckDB takes it; larger intermediate results spill to a temporary directory.
         threads: worker threads, ``None`` for one per CPU.
+
+    Raises UserError when the memory limit or the number of threads cannot be meant.
     """
 
     def __init__(
@@ -140,7 +153,16 @@ class Database:
         config: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": self._spill.name}
         if threads:
             config["threads"] = threads
-        self.connection = duckdb.connect(":memory:", config=config)
+        try:
+            self.connection = duckdb.connect(":memory:", config=config)
+        except duckdb.Error as error:
+            self._spill.cleanup()
+            raise UserError(
+                f"memory limit {memory_limit}, threads {threads}: {_first_line(error)}",
+                "as in 4GiB, 512MiB; threads from 1",
+            ) from error
+        self._locked = False
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
         allowed = ", ".join(f"{quote_string(str(path))}, {quote_path(path)}" for path in files)
         for setting in (
             f"SET allowed_paths = [{allowed}]",
@@ -153,24 +175,41 @@ class Database:
             self.connection.execute(setting)
 
     def lock(self) -> None:
-        """Allow no further change of settings (call it once the views are made)."""
+        """Allow from now on nothing but questions (call it once the views are made)."""
         self.connection.execute("SET lock_configuration = true")
+        self._locked = True
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Result:
         """Run one statement.
 
         Raises:
-            UserError: what DuckDB says against the statement, in its own words.
+            UserError: what DuckDB says against the statement, in its own words; after :meth:`lock` also a statement
+                that is no question.
             CaptureError: a file of the capture is damaged.
         """
         try:
-            return Result(self.connection.sql(sql, params=dict(parameters or {})))
+            if self._locked:
+                _refuse_writing(sql)
+            values = dict(parameters or {})
+            return Result(self.connection.sql(sql, params=values), partial(self._running, sql, values))
         except duckdb.Error as error:
             raise _translated(error) from error
 
+    @contextmanager
+    def _running(self, sql: str, values: dict[str, Any]) -> Iterator[Any]:
+        """The last statement, run on a cursor of its own: others may run while its rows are read."""
+        cursor = self.connection.cursor()
+        self._cursors.append(cursor)
+        try:
+            yield cursor.execute(duckdb.extract_statements(sql)[-1].query, values)
+        finally:
+            self._cursors.remove(cursor)
+            cursor.close()
+
     def interrupt(self) -> None:
-        """Cancel the running statement, from another thread or a signal handler."""
-        self.connection.interrupt()
+        """Cancel what is running, from another thread or a signal handler."""
+        for connection in (self.connection, *self._cursors):
+            connection.interrupt()
 
     def close(self) -> None:
         """Close the connection and remove what was spilled."""
@@ -184,14 +223,41 @@ class Database:
         self.close()
 
 
+# MULTI is what PIVOT is made of; CREATE stays in memory.
+_QUESTIONS = ("SELECT", "EXPLAIN", "MULTI", "CREATE")
+
+
+def _refuse_writing(sql: str) -> None:
+    """Refuse what could write to the capture: DuckDB lets COPY write to the very files it is allowed to read.
+
+    COPY also hides behind EXPLAIN ANALYZE and, since DuckDB 2, in a WITH clause; but always as a word of the statement
+    itself, since views, macros and the function query() refuse it.
+    """
+    text = sql.encode()
+    starts = [start for start, _ in duckdb.tokenize(sql)]  # in bytes
+    tokens = (text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True))
+    copies = any(re.match(rb"copy\b", token, re.IGNORECASE) for token in tokens)
+    kinds = {statement.type.name for statement in duckdb.extract_statements(sql)}
+    other = kinds - set(_QUESTIONS)
+    if copies or other:
+        raise UserError(
+            f"not allowed: {', '.join(sorted(other)) or 'COPY'}: a capture is only read",
+            'SELECT, FROM, WITH, DESCRIBE, SHOW, SUMMARIZE, PIVOT or EXPLAIN; a column of that name is written "copy"',
+        )
+
+
 def _translated(error: duckdb.Error) -> Exception:
     text = str(error)
-    if isinstance(error, duckdb.IOException | duckdb.InvalidInputException) and "arquet" in text:
+    # What Parquet's own decoding says against a file comes without a class of its own.
+    unreadable = isinstance(error, duckdb.IOException | duckdb.InvalidInputException) and "arquet" in text
+    if unreadable or type(error) is duckdb.Error:
         return CaptureError(f"the capture is damaged: {_first_line(error)}", "tracectl check tells where; record again")
     if isinstance(error, duckdb.OutOfMemoryException):
         return UserError(
             f"the answer needs more memory than allowed: {_first_line(error)}", "--memory 8GiB, or a narrower question"
         )
+    if "pytz" in text:
+        return UserError("a TIMESTAMP WITH TIME ZONE cannot be shown", "cast it: now()::TIMESTAMP")
     if isinstance(error, duckdb.PermissionException):
         return UserError(f"not allowed: {_first_line(error)}", "a capture is read-only and no other file can be read")
     return UserError(text.strip())
