@@ -4,9 +4,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CODE := tracectl recorder store query
-# No BCC there: the package manager's python3-bpfcc belongs to the distribution's own Python.
-BCC_PYTHON := /usr/bin/python3
 
 .PHONY: help setup demo test lint docs sample clean
 
@@ -35,8 +32,8 @@ $(READY): pyproject.toml
 
 # Never fails: without BCC or tracefs everything works but live recording, and `tracectl doctor` says what is missing.
 .PHONY: system
-system:
-	@if ! $(BCC_PYTHON) -c 'import bcc' 2>/dev/null; then \
+system: $(READY)
+	@if ! $(BIN)/python -c 'from tracectl.recorder.bpf import load_bcc; load_bcc()' 2>/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo 'tracectl: installing BCC (python3-bpfcc)'; \
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-bpfcc >/dev/null; } \
