@@ -103,7 +103,7 @@ def _start(query: Query, scene: Scene) -> Plan:
         return _start_events(query, scene)
     view = view_of(noun, scene)
     columns = dict(noun.columns)
-    select = Select(noun.name, columns, order=["seq"])
+    select = Select(noun.name, columns, order=list(noun.order))
     evidence = Evidence(view.evidence, frozenset(view.evidence.streams))
     made = Plan(query.text, noun, scene, [noun.name], select, evidence, columns)
     made.require(view.needs, noun.name, query.noun_place)

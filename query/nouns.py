@@ -19,6 +19,7 @@ class Noun:
         subjects: (tid, pid, comm) columns of the threads that a row is about: ``of`` means any of them.
         state: the column that ``in state`` means; empty: none.
         argument: what a word after the noun picks: ``vector`` (softirqs net_rx), ``kind`` (events sched_waking).
+        order: columns that put the rows in an order which is the same every time.
         examples: questions, executed by tests and shown in docs/language.md.
     """
 
@@ -27,6 +28,7 @@ class Noun:
     subjects: tuple[tuple[str, str, str], ...] = (("tid", "pid", "comm"),)
     state: str = ""
     argument: str = ""
+    order: tuple[str, ...] = ("seq",)
     examples: tuple[str, ...] = ()
 
     @property
@@ -82,7 +84,7 @@ NOUNS: tuple[Noun, ...] = (
         examples=("connections on port 15006 in state established",),
     ),
     Noun("lost", ("lost", "losses", "loss"), (), examples=("lost | sum lost_count by stream, cpu",)),
-    Noun("tasks", ("tasks", "task"), examples=('tasks of comm "wrk:*"',)),
+    Noun("tasks", ("tasks", "task"), order=("seq", "tid"), examples=('tasks of comm "wrk:*"',)),
     Noun(
         "events",
         ("events", "event"),
