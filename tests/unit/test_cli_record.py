@@ -59,8 +59,9 @@ def test_options_reach_the_recorder(run: Run, recorded: list[Any], monkeypatch: 
     ((options, on_status),) = recorded
     assert options == session.RecordOptions(
         output=Path("w.parquet"), duration_ns=250_000_000, events=("sched,irq", "sched:sched_stat_runtime"),
-        pids=(1, 2), tids=(3,), comms=("wrk:*",), cgroups=("/a",), max_events=1000, max_size=500 << 20, buffer_bytes=64 << 10,
-        force=True, command=(), command_line=("tracectl", *words.split()), debug=bool(os.environ.get("TRACECTL_DEBUG")),
+        pids=(1, 2), tids=(3,), comms=("wrk:*",), cgroups=("/a",), max_events=1000, max_size=500 << 20,
+        buffer_bytes=64 << 10, force=True, command=(), command_line=("tracectl", *words.split()),
+        debug=bool(os.environ.get("TRACECTL_DEBUG")),
     )  # fmt: skip
     assert on_status is None, "there is no terminal here"
 
