@@ -17,6 +17,11 @@ _GAP = "  "
 # Kernel addresses, stored as signed integers: a question takes them as 0x….
 _ADDRESSES = {"socket", "hrtimer"}
 _WORD = (1 << 64) - 1
+# Left out first where a terminal is too narrow for all columns.
+_LEAST_WANTED = (
+    "seq", "end_seq", "context_source", "since_ts", "end_ts", "prev_cpu", "prev_prio", "next_prio", "prio",
+    "context_vec", "waker_pid", "pid", "waker_tid", "end_cpu",
+)  # fmt: skip
 
 Cell = Callable[[Any], str]
 
@@ -97,7 +102,7 @@ def write_plain(table: Table, stream: IO[str]) -> None:
 
 
 def write_terminal(table: Table, stream: IO[str], limit: int | None) -> None:
-    """A coloured table that fits the terminal: at most ``limit`` rows, and the columns from the left that fit.
+    """A coloured table that fits the terminal: at most ``limit`` rows, and the columns that fit.
 
     What is left out is said below the table.
     """
@@ -111,34 +116,30 @@ def write_terminal(table: Table, stream: IO[str], limit: int | None) -> None:
     right = right_aligned(table)
     shown = _fitting(names, body, console.width)
     rich_table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name, to_right in list(zip(names, right, strict=True))[:shown]:
-        rich_table.add_column(Text(name), justify="right" if to_right else "left", no_wrap=True)
+    for i in shown:
+        rich_table.add_column(Text(names[i]), justify="right" if right[i] else "left", no_wrap=True)
     for row in body:
-        rich_table.add_row(*(Text(cell, style="dim" if cell == NONE else "") for cell in row[:shown]))
+        rich_table.add_row(*(Text(row[i], style="dim" if row[i] == NONE else "") for i in shown))
     console.print(rich_table)
     rest = len(table.rows) - len(body)
     if rest:
         console.print(Text(f"… {text.plural(rest, 'more row')} (--all)", style="yellow"))
-    if shown < len(names):
-        hidden = ", ".join(names[shown:])
-        console.print(
-            Text(
-                f"… {text.plural(len(names) - shown, 'more column')}: {hidden} (| select, a wider terminal)",
-                style="yellow",
-            )
-        )
+    hidden = [name for i, name in enumerate(names) if i not in shown]
+    if hidden:
+        told = f"… {text.plural(len(hidden), 'more column')}: {', '.join(hidden)} (| select, a wider terminal)"
+        console.print(Text(told, style="yellow"))
     for note in table.notes:
         console.print(Text(text.visible(note), style="dim"))
 
 
-def _fitting(names: Sequence[str], body: Sequence[Sequence[str]], width: int) -> int:
-    """How many columns from the left fit into that many characters; at least one."""
-    used = 0
-    for number, column in enumerate(zip(names, *body, strict=True)):
-        used += max(map(text.width, column)) + (len(_GAP) if number else 0)
-        if used > width:
-            return max(number, 1)
-    return len(names)
+def _fitting(names: Sequence[str], body: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The columns that fit into that many characters, at least one: the least wanted go first, then the last ones."""
+    widths = [max(map(text.width, column)) for column in zip(names, *body, strict=True)]
+    shown = list(range(len(names)))
+    while len(shown) > 1 and sum(widths[i] for i in shown) + len(_GAP) * (len(shown) - 1) > width:
+        rank = {i: _LEAST_WANTED.index(names[i]) for i in shown if names[i] in _LEAST_WANTED}
+        shown.remove(min(rank, key=rank.__getitem__) if rank else shown[-1])
+    return shown
 
 
 def write_table(table: Table, stream: IO[str], limit: int | None) -> None:

@@ -82,6 +82,11 @@ def test_narrow_terminal_says_which_columns_are_left_out(monkeypatch: pytest.Mon
     assert "3 more columns: comm, n, certain" in told
 
 
+def test_what_is_wanted_least_is_left_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(("seq", "comm", "pid", "context", "vec_name"), [(1, "worker", 4182, "softirq", "NET_RX")])
+    assert terminal(table, monkeypatch, None, 26)[:2] == ["comm    context  vec_name", "worker  softirq  NET_RX"]
+
+
 def test_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plain(Table(("a", "b"), [], notes=("none",))) == ["a  b", "none"]
     assert terminal(Table(("a", "b"), [], notes=("none",)), monkeypatch, None, 80) == ["a  b", "none"]
