@@ -183,7 +183,17 @@ def _constants(columns: str, rows: Iterable[tuple[object, ...]], types: tuple[st
 
 
 _GENERATED = frozenset(
-    ("capture", "streams", "cpus", "softirq_names", "irq_names", "tcp_states", "vector_contexts", "events")
+    (
+        "capture",
+        "streams",
+        "kind_streams",
+        "cpus",
+        "softirq_names",
+        "irq_names",
+        "tcp_states",
+        "vector_contexts",
+        "events",
+    )
 )
 
 
@@ -269,12 +279,16 @@ class Relations:
             "events": self._events,
             "irq_names": self._irq_names,
             "streams": lambda: _constants("stream", [(s,) for s in sorted(self.capture.streams)], ("VARCHAR",)),
+            "kind_streams": lambda: _constants("kind stream", self._kind_streams(), ("VARCHAR", "VARCHAR")),
             "cpus": lambda: _constants("cpu", [(cpu,) for cpu in self.capture.cpus], ("SMALLINT",)),
             "softirq_names": lambda: _constants("vec name", enumerate(SOFTIRQS), ("INTEGER", "VARCHAR")),
             "tcp_states": lambda: _constants("state name", list(enumerate(TCP_STATES))[1:], ("INTEGER", "VARCHAR")),
             "vector_contexts": lambda: _constants("name context", VECTOR_CONTEXTS.items(), ("VARCHAR", "VARCHAR")),
         }
         return makers[name]()
+
+    def _kind_streams(self) -> list[tuple[str, str]]:
+        return [(kind, event.stream) for kind, event in self.capture.catalogue.events.items() if not event.bookkeeping]
 
     def _events(self) -> str:
         kept = [kind for kind, event in self.capture.catalogue.events.items() if event.bookkeeping]
