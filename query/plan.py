@@ -141,15 +141,18 @@ class Plan:
         Raises:
             NotRecordedError: names what is missing and the option that records it.
         """
-        for need in needs:
-            if not any(self.scene.recorded(choice) for choice in need):
-                choices = [" and ".join(sorted(choice)) for choice in need]
-                best = ",".join(sorted(need[0]))
-                raise NotRecordedError(
-                    f"{who} cannot be told from this capture: {listed(choices)} was not recorded",
-                    f"record again with: tracectl record -e {best}",
-                    text=self.text, start=place.start, end=place.end,
-                )  # fmt: skip
+        unmet = [need for need in needs if not any(self.scene.recorded(choice) for choice in need)]
+        if not unmet:
+            return
+        choices = [listed(" and ".join(sorted(choice)) for choice in need) for need in unmet]
+        first = sorted({kind for need in unmet for kind in need[0]} - (self.scene.kinds or set()))
+        raise NotRecordedError(
+            f"{who} cannot be told from this capture: not recorded: {'; '.join(choices)}",
+            f"record again with: tracectl record -e {','.join(first)}",
+            text=self.text,
+            start=place.start,
+            end=place.end,
+        )
 
 
 def view_of(noun: Noun, scene: Scene) -> View:

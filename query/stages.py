@@ -41,7 +41,8 @@ class Stage(ABC):
         """A column of the rows before this stage."""
         column = plan.column(str(token), place_of(token), plan.select.columns if plan.narrowed else None)
         if numeric and column.type not in ("int", "real"):
-            raise plan.error(f"{column.name} is no number", f"a number, to be used with {self.rule}", place_of(token))
+            remedy = "sums, averages and percentiles are of numbers"
+            raise plan.error(f"{column.name} is no number", remedy, place_of(token))
         return column
 
     def names(self, plan: Plan, node: Node) -> list[Column]:

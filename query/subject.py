@@ -93,6 +93,8 @@ subject: "tid" UINT -> tid
         return (f"({' OR '.join(conditions)})" if len(conditions) > 1 else conditions[0]), words
 
     def _cgroup(self, plan: Plan, name: Name) -> tuple[str, str]:
+        if plan.has("cgroup"):
+            return name_condition(plan, "cgroup", name), f'cgroup "{name.text}"'
         plan.relations.append("tasks")
         inner = f"SELECT tid FROM tasks WHERE {name_condition(plan, 'cgroup', name)}"
         columns = [subject[0] for subject in plan.noun.subjects if plan.has(subject[0])]

@@ -1,6 +1,6 @@
 -- one row: one run of a softirq handler
 -- evidence: stream=irq cpus=own interval=ts..end_ts
--- needs: softirq_entry softirq_exit
+-- needs: softirq_entry+softirq_exit
 -- Softirqs do not nest in each other: the next softirq event of that CPU must be the exit of the same vector, or an
 -- event is missing and there is no row.
 WITH steps AS (

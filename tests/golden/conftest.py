@@ -43,7 +43,7 @@ class Trace:
         comm, tid, _ = _thread(into)
         return self.event(ts, cpu, "sched_switch", prev, prev_state=state, next_comm=comm, next_tid=tid)
 
-    def waking(
+    def waking(  # noqa: PLR0917 -- a line of a trace is read by position
         self, ts: int, cpu: int, waker: str, target: str, context: str | None = "task", vec: int | None = None
     ) -> Trace:
         """``waker`` (whoever was current) wakes ``target``."""
@@ -71,10 +71,10 @@ class Trace:
         self.event(ts, cpu, "softirq_entry", current, vec=vec)
         return self.event(end, cpu, "softirq_exit", current, vec=vec)
 
-    def irq(self, ts: int, end: int, cpu: int, irq: int, name: str = "eth0", current: str = "idle") -> Trace:
+    def irq(self, ts: int, end: int, cpu: int, irq: int, name: str = "eth0") -> Trace:
         """A device interrupt's handler from ``ts`` to ``end``."""
-        self.event(ts, cpu, "irq_handler_entry", current, irq=irq, irq_name=name)
-        return self.event(end, cpu, "irq_handler_exit", current, irq=irq, ret=1)
+        self.event(ts, cpu, "irq_handler_entry", irq=irq, irq_name=name)
+        return self.event(end, cpu, "irq_handler_exit", irq=irq, ret=1)
 
     def lost(self, from_ts: int, ts: int, cpu: int | None, stream: str | None, count: int | None = 1) -> Trace:
         """A gap."""

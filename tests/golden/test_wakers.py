@@ -216,17 +216,17 @@ def test_lost_and_ad_hoc_events(trace: Any, rows: Any) -> None:
             "fields": [
                 {"name": "sched_stat_runtime__runtime", "type": "int64", "doc": "ns"},
                 {"name": "sched_stat_runtime__comm", "type": "string", "doc": "its own comm"},
-                {"name": 'sched_stat_runtime__a" FROM capture; --', "type": "int32", "doc": "hostile"},
+                {"name": "sched_stat_runtime__order", "type": "int32", "doc": "a word of SQL"},
             ],
         }
     ]  # fmt: skip
-    own = {"sched_stat_runtime__runtime": 500, "sched_stat_runtime__comm": "other"}
+    own = {"sched_stat_runtime__runtime": 500, "sched_stat_runtime__comm": "other", "sched_stat_runtime__order": 9}
     trace.event(20, 0, "sched_stat_runtime", "a:1", **own)
     assert rows(trace, "lost | select stream, from_ts, dur, lost_count, cause") == [("irq", 10, 5, 7, "ring_full")]
-    question = "events sched:sched_stat_runtime where runtime > 400ns | select comm, runtime, arg_comm"
+    question = "events sched:sched_stat_runtime where runtime > 400ns | select comm, runtime, arg_comm, order"
     with pytest.raises(Exception, match="runtime is no time"):
         rows(trace, question)
-    assert rows(trace, question.replace("400ns", "400")) == [("a", 500, "other")]
+    assert rows(trace, question.replace("400ns", "400")) == [("a", 500, "other", 9)]
     assert rows(trace, "events | count by kind") == [("sched_stat_runtime", 1)]
 
 
