@@ -15,6 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tracectl._version import __version__
+from tracectl.recorder.chain import KIND as SWITCH
+from tracectl.recorder.chain import SwitchChain
 from tracectl.recorder.decode import Decoder
 from tracectl.recorder.ledger import Ledger
 from tracectl.recorder.parse import Parsed, parse
@@ -23,7 +25,7 @@ from tracectl.recorder.selection import Selection
 from tracectl.recorder.sink import Numbers, RowBuffer
 from tracectl.recorder.snapshot import clocks, machine, tasks
 from tracectl.store.errors import RecordError
-from tracectl.store.events import EXTRA, Catalogue
+from tracectl.store.events import EXTRA, KINDS, Catalogue
 from tracectl.store.footer import Footer, LedgerLine, event_to_json
 from tracectl.store.schema import capture_schema
 from tracectl.store.writer import SegmentWriter
@@ -267,6 +269,7 @@ class _Writer:
         self._sizes = {number: record.dtype.itemsize for number, record in source.records.items()}
         self.rows = RowBuffer(source.records, self.segments.schema, Decoder(source.records))
         self.ledger = Ledger(self.footer.start_ts, self.rows)
+        self.chain = SwitchChain()
         self._last_segment = self.footer.start_ts
         self._note_clock()
         now = time.monotonic_ns()
@@ -310,6 +313,7 @@ class _Writer:
 
     def _segment(self, watermark: int) -> None:
         self._note_clock()
+        self._check_switches(watermark)
         tables = self.rows.take(watermark)
         if not self.footer.complete:
             self.footer.end_ts = max(self.footer.start_ts, watermark)
@@ -320,6 +324,15 @@ class _Writer:
         )
         if tables:
             self.segments.write(tables, self.footer)
+
+    def _check_switches(self, watermark: int) -> None:
+        """Declare what is missing between two switches of a CPU; with a filter, neighbours need not follow."""
+        if not self.footer.breaks_declared:
+            return
+        for cpu, rows in self.rows.ready(SWITCH, watermark):
+            for from_ts, ts in self.chain.breaks(cpu, rows):
+                self.ledger.undeclared(KINDS[SWITCH].stream, cpu, from_ts, ts)
+        self.ledger.forget(watermark - _WATERMARK_LAG_NS)
 
     def _observe(self, now: int) -> None:
         """A row about the recorder itself, and loss that only counters tell of."""
@@ -385,6 +398,7 @@ def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
         missing=selection.missing,
         extra_events=[event_to_json(event) for event in selection.events if event.stream == EXTRA],
         complete=False,
+        breaks_declared=SWITCH in selection.tracepoints and not probes.task_filter,
     )
 
 

@@ -51,6 +51,7 @@ class Ledger:
     _rings: dict[Place, _RingState] = field(default_factory=dict)
     _failures: dict[tuple[str, int, str], int] = field(default_factory=lambda: defaultdict(int))
     _polled_ts: int = 0
+    _gaps: dict[tuple[str, int | None], list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def total_lost(self) -> int:
@@ -115,6 +116,7 @@ class Ledger:
             if new > 0:
                 self.skipped[stream] = total
                 self.by_cause["nested"] += new
+                self._gaps[stream, None].append((since, now))
                 self.notes.note("lost", now, None, stream=stream, from_ts=since, lost_count=new, cause="nested")
         self._polled_ts = now
 
@@ -131,6 +133,18 @@ class Ledger:
             tail = total - state.marked
             if tail > 0:
                 self._gap((stream, cpu), (state.last_ts, end_ts), tail, "tail")
+
+    def undeclared(self, stream: str, cpu: int, from_ts: int, ts: int) -> None:
+        """Something is missing between two events: declare it, unless a gap there is declared already."""
+        known = self._gaps[stream, cpu] + self._gaps[stream, None]
+        if not any(gap_from <= ts and gap_to >= from_ts for gap_from, gap_to in known):
+            self.by_cause["undeclared"] += 1
+            self.notes.note("lost", ts, cpu, stream=stream, from_ts=from_ts, lost_count=None, cause="undeclared")
+
+    def forget(self, ts: int) -> None:
+        """Nothing earlier will be asked for."""
+        for place, gaps in self._gaps.items():
+            self._gaps[place] = [gap for gap in gaps if gap[1] >= ts]
 
     def lines(
         self, streams: tuple[str, ...], cpus: list[int], counts: NDArray[np.uint64], recorded: Counter[Place]
@@ -149,4 +163,5 @@ class Ledger:
         from_ts, ts = interval
         self.lost[place] += count
         self.by_cause[cause] += count
+        self._gaps[place].append(interval)
         self.notes.note("lost", max(ts, from_ts), cpu, stream=stream, from_ts=from_ts, lost_count=count, cause=cause)

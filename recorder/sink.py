@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,16 @@ class RowBuffer:
     def note(self, kind: str, ts: int, cpu: int | None = None, **columns: Any) -> None:
         """Take a bookkeeping row."""
         self._notes.append({"kind": kind, "ts": ts, "cpu": cpu, **columns})
+
+    def ready(self, kind: str, watermark: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+        """(cpu, rows in ring order) of one kind that the next :meth:`take` will write."""
+        by_cpu: dict[int, list[_Chunk]] = defaultdict(list)
+        for chunk in self._chunks:
+            if self.records[chunk.number].event.kind == kind:
+                by_cpu[chunk.cpu].append(chunk)
+        for cpu, chunks in by_cpu.items():
+            rows = np.concatenate([chunk.rows for chunk in chunks])
+            yield cpu, rows[rows["ts"] <= np.uint64(max(watermark, 0))]
 
     def take(self, watermark: int) -> Mapping[str, pa.Table]:
         """Tables by kind of all rows up to ``watermark`` (ns, inclusive), numbered; the later ones stay."""

@@ -116,6 +116,7 @@ CAUSES = {
     "tail": "the ring was full when the recording ended, after the last marker; larger --buffer",
     "nested": "an interrupt's event came while the same probe ran on that CPU and the kernel skipped it",
     "busy": "the kernel refused the event (nested too deeply)",
+    "undeclared": "a CPU's switches do not follow each other, though nothing told of a loss",
     "killed": "the recorder ended without a clean stop; what it had not yet written is gone",
     "not_attached": "the probe could not be attached, or the CPU came online later",
     "map_full": "a BPF map was full",

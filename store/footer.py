@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from tracectl.store import events, fields
 from tracectl.store.errors import CaptureError
@@ -49,6 +51,8 @@ class Footer:
         missing: kinds asked for that this kernel does not have, with the reason.
         extra_events: kinds made at run time from tracefs, so that a reader needs no kernel.
         names: number-to-name tables of the recorded machine (``irq``).
+        breaks_declared: whether whoever wrote this compared each CPU's switches with each other, and declared a loss
+            where they do not follow each other.
         late: whether rows came behind the watermark and seq is only right after compaction.
     """
 
@@ -71,6 +75,7 @@ class Footer:
     clocks: list[dict[str, int]] = field(default_factory=list)
     ledger: list[LedgerLine] = field(default_factory=list)
     complete: bool = True
+    breaks_declared: bool = False
     late: bool = False
 
     def catalogue(self) -> Catalogue:
@@ -91,7 +96,7 @@ class Footer:
         try:
             data = json.loads(text)
             major, version = int(data["major"]), str(data.get("version", "?"))
-        except (ValueError, KeyError, TypeError) as error:
+        except _MALFORMED as error:
             raise CaptureError(f"{where}: the capture's footer is damaged ({error})", _DAMAGED) from error
         if major > events.FORMAT_MAJOR:
             raise CaptureError(
@@ -100,13 +105,16 @@ class Footer:
                 "a newer tracectl reads it: pip install --upgrade tracectl",
             )
         try:
-            known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
-            known["ledger"] = [LedgerLine(**line) for line in data.get("ledger", [])]
-            return cls(**known)
-        except TypeError as error:
+            data["ledger"] = [_made(LedgerLine, line) for line in data.get("ledger", [])]
+            footer = _made(cls, data)
+            footer.catalogue().columns()
+        except _MALFORMED as error:
             raise CaptureError(f"{where}: the capture's footer is damaged ({error})", _DAMAGED) from error
+        return footer
 
 
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_Made = TypeVar("_Made")
 _DAMAGED = "copy it again from where it was recorded, or record again"
 
 
@@ -123,5 +131,39 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 
 def _event_from_json(entry: dict[str, Any]) -> Event:
-    columns = tuple(Field(c["name"], _TYPES[c["type"]], c["doc"]) for c in entry["fields"])
-    return Event(entry["kind"], entry["stream"], entry["doc"], tuple(entry["probes"]), columns)
+    """A run-time kind; columns of a type that only a later minor version knows are left out."""
+    if entry["kind"] in events.KINDS:
+        raise ValueError(f"{entry['kind']} is declared anew")
+    columns = tuple(
+        Field(_name(c["name"]), _TYPES[c["type"]], str(c["doc"])) for c in entry["fields"] if c["type"] in _TYPES
+    )
+    return Event(_name(entry["kind"]), str(entry["stream"]), str(entry["doc"]), tuple(entry["probes"]), columns)
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"\w+", text, re.ASCII):
+        raise ValueError(f"{text!r} is no name")
+    return text
+
+
+def _made(cls: type[_Made], data: dict[str, Any]) -> _Made:
+    """A dataclass from JSON: names that only a later minor version knows are left out, types are checked."""
+    hints = get_type_hints(cls)
+    known = {name: value for name, value in data.items() if name in hints}
+    for name, value in known.items():
+        if not _fits(value, hints[name]):
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
+    return cls(**known)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if origin is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if hint is int:
+        return type(value) is int and -(2**63) <= value < 2**63
+    return hint is Any or isinstance(value, hint)
