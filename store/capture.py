@@ -13,6 +13,8 @@ from tracectl.store.events import BASE_FIELDS, Catalogue
 from tracectl.store.footer import KEY, Footer, LedgerLine
 
 SEGMENTS_SUFFIX = ".recording"
+_SQL_TYPES = {"int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT", "string": "VARCHAR"}
+_CHANGED = "it was changed after recording; take the original"
 _WRITTEN_BY = "a capture is written by tracectl record"
 
 
@@ -136,13 +138,27 @@ _COUNTS = ("emitted", "recorded", "lost", "skipped")
 
 
 def _files_of(path: Path) -> tuple[Path, ...]:
+    try:
+        files = _existing_files(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", _WRITTEN_BY) from error
+    for file in files:
+        # DuckDB takes a backslash as an escape as soon as there is a glob character to be escaped.
+        if "\\" in str(file) and any(c in str(file) for c in "*?["):
+            raise UserError(f"{file}: a backslash and one of * ? [ in one path cannot be read", "rename it")
+    return files
+
+
+def _existing_files(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         files = tuple(sorted(file.absolute() for file in path.glob("*.parquet")))
         if not files:
             raise CaptureError(f"{path} holds no finished segment", _WRITTEN_BY)
         return files
-    if path.exists():
+    if path.is_file():
         return (path.absolute(),)
+    if path.exists():
+        raise CaptureError(f"{path} is not a regular file", _WRITTEN_BY)
     segments = path.with_name(path.name + SEGMENTS_SUFFIX)
     if segments.is_dir():
         raise UserError(
@@ -161,7 +177,9 @@ def _check_columns(file: Path, footer: Footer, columns: dict[str, str]) -> None:
             needed |= {column.name for column in catalogue.events[kind].fields}
     missing = sorted(needed - columns.keys())
     if missing:
-        raise CaptureError(
-            f"{file} lacks what its own footer promises: column {', '.join(missing)}",
-            "it was changed after recording; take the original",
-        )
+        raise CaptureError(f"{file} lacks what its own footer promises: column {', '.join(missing)}", _CHANGED)
+    for name, column in catalogue.columns().items():
+        if name in columns and columns[name] != _SQL_TYPES[column.type.arrow]:
+            raise CaptureError(
+                f"{file}: column {name} is {columns[name]}, not {_SQL_TYPES[column.type.arrow]}", _CHANGED
+            )

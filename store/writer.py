@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,20 +21,28 @@ from tracectl.store.schema import ROW_GROUP_ROWS, arrow_type, capture_schema, pa
 
 WINDOW_ROWS = 1_000_000
 Tables = Mapping[str, pa.Table]
+Owner = tuple[int, int]  # uid, gid
 
 
-def write_file(path: Path, schema: pa.Schema, windows: Iterable[Tables], footer: Footer) -> int:
-    """Write a Parquet file under a temporary name, sync it and rename it into place.
+def write_file(
+    path: Path, schema: pa.Schema, windows: Iterable[Tables], footer: Footer, owner: Owner | None = None
+) -> int:
+    """Write a Parquet file under a temporary name, sync it and rename it into place; only its owner may read it.
 
     Args:
         windows: consecutive stretches of time; each maps a kind to its rows, sorted by seq.
+        owner: whom it shall belong to; None: this process.
 
     Returns:
         its size in bytes.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A new file with mode 0600, never one that is there: root writes in directories that are others'.
+    descriptor, name = tempfile.mkstemp(prefix=".tracectl-", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
+            if owner is not None:
+                os.fchown(descriptor, *owner)
             with pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer:
                 for tables in windows:
                     for kind in sorted(tables):
@@ -64,10 +73,10 @@ class SegmentWriter:
     Args:
         output: the capture to be; ``output`` + ``.recording`` is the directory.
         schema: from :func:`capture_schema`.
-        owner: (uid, gid) that the files shall belong to; None keeps the process's own.
+        owner: whom the files shall belong to; None: this process.
     """
 
-    def __init__(self, output: Path, schema: pa.Schema, owner: tuple[int, int] | None = None) -> None:
+    def __init__(self, output: Path, schema: pa.Schema, owner: Owner | None = None) -> None:
         self.output = output
         self.directory = output.with_name(output.name + SEGMENTS_SUFFIX)
         self.schema = schema
@@ -82,14 +91,13 @@ class SegmentWriter:
                 f"{self.directory} exists: another recording is running, or one was cut short",
                 f"ask it as it is (tracectl query {self.directory} …), then remove it or choose another -o",
             ) from error
-        self._hand_over(self.directory)
+        if owner is not None:
+            os.chown(self.directory, *owner, follow_symlinks=False)
 
     def write(self, tables: Tables, footer: Footer) -> None:
         """Write the next segment: rows later than those of the segments before, unless ``footer.late``."""
         path = self.directory / f"{len(self._segments) + 1:06d}.parquet"
-        self.bytes_written += write_file(path, self.schema, [tables], footer)
-        path.chmod(0o600)
-        self._hand_over(path)
+        self.bytes_written += write_file(path, self.schema, [tables], footer, self._owner)
         self._segments.append(path)
         self._late |= footer.late
 
@@ -99,9 +107,7 @@ class SegmentWriter:
         if self._late:
             windows = _renumbered(windows)
             footer.late = False
-        write_file(self.output, self.schema, windows, footer)
-        self.output.chmod(0o600)
-        self._hand_over(self.output)
+        write_file(self.output, self.schema, windows, footer, self._owner)
         shutil.rmtree(self.directory)
         return self.output
 
@@ -109,10 +115,6 @@ class SegmentWriter:
         """After a failure: remove the directory if no segment was finished."""
         if not self._segments:
             shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _hand_over(self, path: Path) -> None:
-        if self._owner is not None:
-            os.chown(path, *self._owner)
 
 
 def _windows(segments: Iterable[Path]) -> Iterator[Tables]:
