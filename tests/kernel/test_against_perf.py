@@ -176,7 +176,8 @@ def test_delays_agree_with_timehist(workload: Workload) -> None:
             tid = after.perf.prev
             entry = timehist.get((cpu, after.perf.ts // 1000))
             # Not comparable: a slice whose begin perf did not see, one under id -1 (1), idle (nobody waits for it).
-            if tid == 0 or not after.follows or after.perf.seen_as != tid or entry is None:
+            seen = after.follows and before.perf.next == tid and after.perf.seen_as == tid
+            if tid == 0 or not seen or entry is None:
                 continue
             wait, state_before, _ = entry
             found = delays.get(before.ours.seq)
