@@ -45,7 +45,8 @@ def info(capture: str, cpus: bool, as_json: bool) -> None:
         for title, table in tables(opened, database, cpus):
             click.echo(f"\n{click.style(title, bold=True)}")
             write_table(table, sys.stdout, None)
-    line, colour, _ = verdict(opened.ledger())
+        uncounted = sum(gaps for _, _, gaps, lost, *_ in loss(opened, database) if lost is None)
+    line, colour, _ = verdict(opened.ledger(), uncounted)
     click.echo("\n" + click.style(line, fg=colour, bold=True))
 
 
@@ -96,7 +97,7 @@ def kinds(capture: Capture, database: Database) -> list[tuple[str, str, int]]:
 
 
 def loss(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
-    """Gaps by stream and cause: stream, cause, gaps, events lost, begin of the first and end of the last."""
+    """Gaps by stream and cause: stream, cause, gaps, events lost (None: nobody counted), first begin, last end."""
     from tracectl.source import rows_sql
 
     return database.execute(

@@ -135,7 +135,7 @@ def _summarize(outcome: Outcome, quiet: bool) -> None:
         for kind, reason in sorted(outcome.missing.items()):
             click.echo(text.visible(f"not recorded: {kind}: {reason}"), err=True)
         write_table(as_table(outcome.ledger), sys.stderr, None)
-    line, colour, complete = verdict(outcome.ledger)
+    line, colour, complete = verdict(outcome.ledger, outcome.causes.get("undeclared", 0))
     if not quiet or not complete:
         click.echo(click.style(line, fg=colour, bold=True), err=True)
     for cause, number in sorted(outcome.causes.items()):

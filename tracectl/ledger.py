@@ -42,8 +42,8 @@ def _counts(line: LedgerLine) -> tuple[int, ...]:
     return tuple(getattr(line, name) for name in _COUNTS)
 
 
-def verdict(lines: Iterable[LedgerLine]) -> Verdict:
-    """Whether anything is missing from a recording with this ledger."""
+def verdict(lines: Iterable[LedgerLine], uncounted: int = 0) -> Verdict:
+    """Whether anything is missing from a recording with this ledger and so many gaps that nobody counted."""
     lines = list(lines)
     if not lines:
         return Verdict("this capture has no ledger: what was lost is not known", "yellow", False)
@@ -51,7 +51,7 @@ def verdict(lines: Iterable[LedgerLine]) -> Verdict:
     if residue:
         return Verdict(f"the ledger does not add up: {text.plural(residue, 'event')} unaccounted for", "red", False)
     emitted, lost, skipped = (sum(getattr(line, name) for line in lines) for name in ("emitted", "lost", "skipped"))
-    if not lost and not skipped:
+    if not lost and not skipped and not uncounted:
         return Verdict("nothing was lost", "green", True)
     parts = []
     if lost:
@@ -60,4 +60,6 @@ def verdict(lines: Iterable[LedgerLine]) -> Verdict:
         )
     if skipped:
         parts.append(f"at most {text.plural(skipped, 'event')} skipped by the kernel")
+    if uncounted:
+        parts.append(f"{text.plural(uncounted, 'gap')} of unknown size")
     return Verdict("; ".join(parts), "red" if lost else "yellow", False)

@@ -18,6 +18,8 @@ import pytest
 
 from tracectl import output
 from tracectl.command_dump import HEAD
+from tracectl.store.footer import LedgerLine
+from tracectl.store.writer import write_rows
 
 Run = Callable[..., Any]
 START = 1_000_000_000_000
@@ -144,6 +146,20 @@ def test_info_tells_loss_by_cause(run: Run, lossy_capture: Path) -> None:
     assert re.search(r"^sched +1 +13 +1 +12 +0 +0$", out, re.MULTILINE)
     assert re.search(r"^sched +ring_full +1 +12 +0\.006000000s +0\.009000000s$", out, re.MULTILINE)
     assert out.endswith("\nLOST 12 of 20 events (60 %)\n")
+
+
+def test_info_tells_gaps_that_nobody_counted(run: Run, tmp_path: Path) -> None:
+    gap = {
+        "kind": "lost",
+        "ts": 9,
+        "cpu": 0,
+        "stream": "sched",
+        "from_ts": 5,
+        "lost_count": None,
+        "cause": "undeclared",
+    }
+    path = write_rows(tmp_path / "x.parquet", [gap], kinds=["sched_switch"], ledger=[LedgerLine("sched", 0, 5, 5, 0)])
+    assert run("info", path).out.endswith("\n1 gap of unknown size\n")
 
 
 def test_info_as_json(run: Run, lossy_capture: Path) -> None:

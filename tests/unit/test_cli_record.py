@@ -109,6 +109,12 @@ def test_verdict(lines: list[LedgerLine], told: str, complete: bool) -> None:
     assert told in verdict.line and verdict.complete is complete
 
 
+def test_gaps_that_nobody_counted_are_told(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gaps = outcome(tmp_path / "x.parquet", LedgerLine("sched", 0, 5, 5, 0), causes={"undeclared": 3})
+    monkeypatch.setattr(session, "record", lambda *_: gaps)
+    assert run("record", "-q").err.splitlines()[0] == "3 gaps of unknown size"
+
+
 def test_status_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     line = StatusLine()
