@@ -12,8 +12,10 @@ pytestmark = pytest.mark.kernel
 
 
 def test_nothing_is_lost_and_every_cpu_is_a_chain(workload: Workload) -> None:
-    assert workload.rows("SELECT * FROM lost") == []
     assert {line.residue for line in workload.capture.ledger()} == {0}
+    gaps = workload.rows("SELECT cpu, from_ts, ts FROM lost WHERE cause = 'undeclared' ORDER BY ts")
+    assert workload.rows("SELECT COUNT(*) FROM lost") == [(len(gaps),)]
+    assert gaps == [(cpu, before, ts) for cpu, before, ts, _ in workload.breaks()]
     hidden = workload.hidden()
     assert {expected for *_, expected in workload.breaks()} <= hidden
     assert not hidden & {task["tid"] for task in workload.truth["tasks"]}
