@@ -7,6 +7,7 @@ others (the waker of a matching thread, the thread that ran instead of it) is ke
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class TaskFilter:
         """In words, for the capture; None when everything is recorded."""
         words = [f"pid {pid}" for pid in self.pids] + [f"tid {tid}" for tid in self.tids]
         words += [f"comm {comm}" for comm in self.comms] + [f"cgroup {path}" for path in self.cgroups]
-        return " or ".join(words) or None
+        return os.fsencode(" or ".join(words)).decode("utf-8", "backslashreplace") or None
 
     def check(self) -> None:
         """Refuse what can match nothing.
@@ -50,8 +51,11 @@ class TaskFilter:
         """
         for option, numbers in (("-p", self.pids), ("-t", self.tids)):
             for number in numbers:
-                if not Path(f"/proc/{number}").is_dir():
+                process = _process_of(number)
+                if process is None:
                     raise UserError(f"{option} {number}: no such {'process' if option == '-p' else 'thread'}")
+                if option == "-p" and process != number:
+                    raise UserError(f"-p {number}: a thread of process {process}", f"-p {process}, or -t {number}")
         for comm in self.comms:
             if not comm.rstrip("*") or any(c in comm[:-1] + comm[-1].replace("*", "") for c in "*?["):
                 raise UserError(f"--comm {comm}: only a * at the end is understood", "--comm 'wrk:*'")
@@ -62,12 +66,13 @@ class TaskFilter:
         """Threads that match now, from /proc."""
         groups = [cgroup_directory(path) for path in self.cgroups]
         yield from self.tids
-        for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        for task in threads():
             try:
-                if self._matches(task, groups):
-                    yield int(task.name)
+                matches = self._matches(task, groups)
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended while we looked
+            if matches:
+                yield int(task.name)
 
     def _matches(self, task: Path, groups: list[Path]) -> bool:
         if int(task.parent.parent.name) in self.pids:
@@ -82,8 +87,28 @@ class TaskFilter:
         return False
 
 
+def threads() -> Iterator[Path]:
+    """``/proc/PID/task/TID`` of all threads, as far as they exist while we look."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                found = list((process / "task").iterdir())
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended while we looked
+            yield from found
+
+
+def _process_of(tid: int) -> int | None:
+    """The process of a thread; None when there is no such thread."""
+    try:
+        status = Path(f"/proc/{tid}/status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Tgid:"))
+
+
 def _comm_matches(pattern: str, comm: bytes) -> bool:
-    wanted = pattern.encode()[:16]
+    wanted = os.fsencode(pattern)[:16]
     return comm.startswith(wanted[:-1]) if wanted.endswith(b"*") else comm == wanted[:15]
 
 
@@ -93,10 +118,10 @@ def cgroup_mount() -> Path:
     Raises:
         UserError: nowhere.
     """
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, place, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(place.encode().decode("unicode_escape"))
+    for line in Path("/proc/mounts").read_bytes().splitlines():
+        _, place, kind, *_ = line.split(b" ")
+        if kind == b"cgroup2":
+            return Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), place)))
     raise UserError("--cgroup: no cgroup v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
 
 
@@ -180,7 +205,7 @@ def _in_cgroup(path: str) -> str:
 
 def _comm_test(pattern: str) -> str:
     """Compare a 16-byte name as two words, those bytes that the pattern fixes."""
-    text = pattern.encode()[:16]
+    text = os.fsencode(pattern)[:16]
     fixed = text[:-1] if text.endswith(b"*") else text[:15] + b"\0"
     mask = (b"\xff" * len(fixed)).ljust(16, b"\0")
     (value0, value1), (mask0, mask1) = struct.unpack("=QQ", fixed.ljust(16, b"\0")), struct.unpack("=QQ", mask)

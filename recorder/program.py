@@ -158,7 +158,7 @@ class _Generator:
             tests = " || ".join(f"is_watched({subjects[name]})" for name in event.subjects)
             lines.append(f"if (!({tests})) return PASS_ON;")
         lines += [
-            f"struct {event.kind}_row e = {{}};",
+            f"struct row_{event.kind} e = {{}};",
             f"e.ts = ts; e.kind = {record.number}; e.pid = pid_tgid >> 32; e.tid = tid;",
             "bpf_get_current_comm(&e.comm, sizeof(e.comm));",
         ]
@@ -189,8 +189,8 @@ class _Generator:
             lines.append(_COMM_OF)
         lines += [f"BPF_PERF_OUTPUT(ring_{stream});" for stream in streams]
         for record in records.values():
-            members = " ".join(column.type.c.format(column.name) + ";" for column in record.event.fields)
-            name = f"struct {record.event.kind}_row"
+            members = " ".join(column.type.c.format(_member(column.name)) + ";" for column in record.event.fields)
+            name = f"struct row_{record.event.kind}"
             lines.append(f"{name} {{ {_HEADER_C} {members} }};")
             lines.append(f'_Static_assert(sizeof({name}) == {record.dtype.itemsize}, "layout");')
         lines += [self._function_text(tracepoint, parts) for (tracepoint, _), parts in self.parts.items()]
@@ -248,10 +248,15 @@ def _function_name(tracepoint: str, raw: bool) -> str:
     return f"on_{'raw_' if raw else ''}{tracepoint.replace(':', '_')}"
 
 
+def _member(column: str) -> str:
+    """A column's name in C, where a name (9p_client_req__tag) must not begin with a digit."""
+    return f"_{column}" if column[0].isdigit() else column
+
+
 def _assignment(template: str, member: str, expression: str, probe_index: int) -> str:
     special = {"CONTEXT": "context >> 24", "CONTEXT_VEC": _CONTEXT_VEC, "PROBE": str(probe_index)}
     expression = special.get(expression, expression)
-    return template.replace("{m}", f"e.{member}").replace("{e}", expression)
+    return template.replace("{m}", f"e.{_member(member)}").replace("{e}", expression)
 
 
 _CONTEXT_VEC = "(context & NO_VECTOR) == NO_VECTOR ? -1 : (s32)(context & NO_VECTOR)"

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from tracectl.recorder import tracefs
 from tracectl.store.errors import UserError
-from tracectl.store.events import GROUPS, KINDS, Event, probe_matches
+from tracectl.store.events import GROUPS, KINDS, NEVER_EMITTED_PROBES, Event, probe_matches
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,17 @@ def _event(name: str) -> Event:
     if name in KINDS and not KINDS[name].bookkeeping:
         return KINDS[name]
     if name in tracefs.tracepoints():
-        return _catalogued(name) or tracefs.runtime_event(name)
+        return _catalogued(name) or _made(name)
     raise UserError(f"-e {name}: no such event, group or tracepoint", _hint(name))
+
+
+def _made(tracepoint: str) -> Event:
+    event = tracefs.runtime_event(tracepoint)
+    if event.kind in KINDS:
+        raise UserError(f"-e {tracepoint}: there is another kind of that name", f"-e {event.kind} records that one")
+    if any(probe_matches(pattern, tracepoint) for pattern in NEVER_EMITTED_PROBES):
+        raise UserError(f"-e {tracepoint}: delivering this event would cause the next one, without end")
+    return event
 
 
 def _catalogued(tracepoint: str) -> Event | None:

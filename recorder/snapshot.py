@@ -6,10 +6,11 @@ import os
 import platform
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tracectl.recorder.filters import cgroup_of
+from tracectl.recorder.filters import cgroup_of, threads
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -42,17 +43,16 @@ def tasks() -> Iterator[dict[str, Any]]:
     """
     now = clocks()
     asleep = now["boottime"] - now["ts"]  # /proc counts suspended time, the events' clock does not
-    for process in Path("/proc").glob("[0-9]*"):
+    shared = cache(lambda process: {"cgroup": cgroup_of(process), "pid_ns": _namespace(process)})
+    for task in threads():
         try:
-            group: str | None = cgroup_of(process)
-            pid_ns = _namespace(process)
-            for task in (process / "task").iterdir():
-                yield _task_row(int(process.name), task, group, pid_ns, asleep)
+            row = _task_row(task, asleep) | shared(task.parent.parent)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
+        yield row
 
 
-def _task_row(pid: int, task: Path, group: str | None, pid_ns: int | None, asleep: int) -> dict[str, Any]:
+def _task_row(task: Path, asleep: int) -> dict[str, Any]:
     stat = (task / "stat").read_bytes()
     after_comm = stat[stat.rindex(b")") + 2 :].split()  # a comm may hold blanks and parentheses
     ids = next(
@@ -64,12 +64,10 @@ def _task_row(pid: int, task: Path, group: str | None, pid_ns: int | None, aslee
         [],
     )
     return {
-        "pid": pid,
+        "pid": int(task.parent.parent.name),
         "tid": int(task.name),
         "comm": stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode("utf-8", "backslashreplace"),
         "start_ts": int(after_comm[19]) * (10**9 // _TICKS) - asleep,
-        "cgroup": group,
-        "pid_ns": pid_ns,
         "ns_tid": int(ids[-1]) if ids else None,
     }
 

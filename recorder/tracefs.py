@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from tracectl.store.errors import RecordError
-from tracectl.store.events import BASE_FIELDS, EXTRA, Event
+from tracectl.store.events import EXTRA, Event
 from tracectl.store.fields import COMM, IP, NAME, PATH, S16, S32, S64, Field, FieldType
 
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -27,9 +27,9 @@ class FormatField:
 
     @property
     def form(self) -> str:
-        """``data_loc`` (offset and length of text behind the record), ``array`` (in place) or ``number``."""
-        if self.declaration.startswith("__data_loc"):
-            return "data_loc"
+        """``data_loc`` or ``rel_loc`` (where an array behind the record is), ``array`` (in place) or ``number``."""
+        if self.declaration.startswith(("__data_loc", "__rel_loc")):
+            return self.declaration[2:].partition(" ")[0]
         return "array" if "[" in self.declaration else "number"
 
     @property
@@ -96,7 +96,7 @@ def runtime_event(tracepoint: str) -> Event:
     """A catalogue entry for any tracepoint, made from its format file.
 
     Its columns are stored as ``<kind>__<field>``, since fields of one name differ in type between tracepoints.
-    Arrays of numbers and fields wider than 8 bytes that are no text are left out.
+    Arrays of numbers, ``__rel_loc`` fields and fields wider than 8 bytes that are no text are left out.
     """
     kind = tracepoint.partition(":")[2]
     columns = []
@@ -127,12 +127,13 @@ def _column(found: FormatField) -> Field | None:
 
 
 def _field_type(found: FormatField) -> FieldType | None:
-    text = "char" in found.declaration and "unsigned" not in found.declaration
+    words = set(re.findall(r"\w+", found.declaration.rpartition(found.name)[0]))
+    text = "char" in words and "unsigned" not in words
     if found.form == "number":
         return _INTEGERS.get((found.size, found.signed))
     if found.form == "data_loc":
         return NAME if text else None
-    if text:
+    if found.form == "array" and text:
         return COMM if found.size <= 16 else NAME if found.size <= 32 else PATH
     return IP if found.name.endswith("addr_v6") and found.size == 16 else None
 
@@ -163,7 +164,9 @@ def task_state_names(print_format: str) -> Callable[[int], str]:
     plus = _evaluate(before_plus.rpartition("REC->prev_state &")[2])
 
     def name(state: int) -> str:
-        text = "|".join(letter for bit, letter in flags.items() if state & bit) or "R"
+        letters = [letter for bit, letter in flags.items() if state & bit]
+        unnamed = state & (plus - 1) & ~sum(flags)
+        text = "|".join([*letters, hex(unnamed)] if unnamed else letters) or "R"
         return text + "+" if state & plus else text
 
     return name
@@ -172,12 +175,13 @@ def task_state_names(print_format: str) -> Callable[[int], str]:
 def _evaluate(expression: str) -> int:
     """Value of a constant C expression of numbers, ``| + - <<`` and parentheses."""
     tokens = re.findall(r"0[xX][0-9a-fA-F]+|\d+|<<|[|+\-()]", expression)
-    if "".join(tokens) != re.sub(r"\s+", "", expression):
-        raise RecordError(f"cannot read the kernel's preempted flag: {expression}", "report it with the kernel version")
-    # Only digits and these operators are left, which mean the same in Python.
-    return int(eval(" ".join(str(int(t, 0)) if t[0].isdigit() else t for t in tokens), {"__builtins__": {}}))
-
-
-def collides(name: str) -> bool:
-    """Whether a field's name is one of the columns every row has."""
-    return name in {column.name for column in BASE_FIELDS}
+    try:
+        if "".join(tokens) != re.sub(r"\s+", "", expression):
+            raise ValueError("more than numbers and operators")
+        # Only digits and these operators are left, which mean the same in Python.
+        return int(eval(" ".join(str(int(t, 0)) if t[0].isdigit() else t for t in tokens), {"__builtins__": {}}))
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise RecordError(
+            f"cannot read the kernel's preempted flag: {expression.strip() or 'none'}",
+            "report it with the kernel version",
+        ) from error
