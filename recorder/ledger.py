@@ -94,7 +94,8 @@ class Ledger:
         state.records += parsed.count
         self._gap((stream, cpu), (state.last_ts, next_ts), lost + state.open_gap, "reader")
         state.open_gap = 0
-        state.last_ts = next_ts
+        if samples:  # not next_ts: the records behind the region may be older than the moment it was dropped
+            state.last_ts = int(times[1][-1])
 
     def poll(self, now: int, streams: tuple[str, ...], counts: NDArray[np.uint64], misses: dict[str, int]) -> None:
         """Account for loss that no ring tells of, as having happened since the last poll.
@@ -153,15 +154,17 @@ class Ledger:
         lines = []
         for index, stream in enumerate(streams):
             emitted = counts[index * COUNTERS_PER_STREAM]
-            for cpu in cpus:
+            late = {int(cpu) for cpu in np.flatnonzero(emitted)}  # came online later
+            for cpu in sorted(late.union(cpus)):
                 place = stream, cpu
                 lines.append(LedgerLine(stream, cpu, int(emitted[cpu]), recorded[place], self.lost[place]))
         return lines + [LedgerLine(stream, -1, 0, 0, 0, skipped) for stream, skipped in self.skipped.items() if skipped]
 
     def _gap(self, place: Place, interval: tuple[int, int], count: int, cause: str) -> None:
         stream, cpu = place
-        from_ts, ts = interval
+        # An interrupt's event goes into the ring before the one it interrupted, whose time was taken earlier.
+        from_ts, ts = interval = min(interval), max(interval)
         self.lost[place] += count
         self.by_cause[cause] += count
         self._gaps[place].append(interval)
-        self.notes.note("lost", max(ts, from_ts), cpu, stream=stream, from_ts=from_ts, lost_count=count, cause=cause)
+        self.notes.note("lost", ts, cpu, stream=stream, from_ts=from_ts, lost_count=count, cause=cause)

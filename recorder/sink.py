@@ -96,7 +96,7 @@ class RowBuffer:
         if not ts:
             return {}
         self.late |= min(int(part.min()) for part in ts) <= self._watermark
-        self._watermark = watermark
+        self._watermark = max(self._watermark, watermark)
         seqs = np.split(self._numbered(ts, cpu, place), np.cumsum([len(part) for part in ts])[:-1])
         tables = {}
         for number, seq in zip(groups, seqs, strict=False):
