@@ -14,7 +14,7 @@ WITH waits AS (
             WHEN what = 'new' THEN 'new'
             WHEN what = 'out' AND state LIKE 'R%' THEN 'preempted'
             WHEN what = 'out' AND state NOT LIKE 'X%' AND state NOT LIKE 'Z%'
-                AND COALESCE(prev_waking_seq > COALESCE(prev_seq, -1), FALSE)
+                AND COALESCE(prev_what, 'in') = 'in' AND prev_waking_seq > COALESCE(prev_seq, -1)
                 AND COALESCE(next_waking_seq > next_seq, TRUE) THEN 'wakeup'
             WHEN what = 'waking'
                 AND (prev_seq IS NULL OR (prev_what = 'out' AND prev_state NOT LIKE 'R%'))

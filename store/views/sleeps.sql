@@ -7,10 +7,11 @@ WITH sleeps AS (
     SELECT *,
         CASE
             WHEN next_waking_seq < next_seq THEN next_waking_seq
-            WHEN prev_waking_seq > COALESCE(prev_seq, -1) THEN prev_waking_seq
+            WHEN COALESCE(prev_what, 'in') = 'in' AND prev_waking_seq > COALESCE(prev_seq, -1) THEN prev_waking_seq
         END AS waking_seq,
         CASE
-            WHEN COALESCE(next_waking_seq > next_seq, TRUE) AND prev_waking_seq > COALESCE(prev_seq, -1) THEN prev_waking_ts
+            WHEN next_waking_seq < next_seq THEN ts
+            WHEN COALESCE(prev_what, 'in') = 'in' AND prev_waking_seq > COALESCE(prev_seq, -1) THEN prev_waking_ts
             ELSE ts
         END AS since_ts
     FROM thread_steps
@@ -20,8 +21,8 @@ SELECT
     sleeps.seq, -- int: order of the switch-out
     sleeps.ts, -- int clock: when the thread left its CPU
     next_ts - sleeps.ts AS dur, -- int ns: whole time away from the CPU
-    GREATEST(waking.ts - sleeps.ts, 0) AS blocked, -- int ns: of that, until it was woken
-    next_ts - GREATEST(waking.ts, sleeps.ts) AS delay, -- int ns: of that, in a run queue afterwards
+    CASE WHEN waking.ts > sleeps.ts THEN waking.ts - sleeps.ts WHEN waking.ts IS NOT NULL THEN 0 END AS blocked, -- int ns: of that, until it was woken
+    next_ts - CASE WHEN waking.ts > sleeps.ts THEN waking.ts WHEN waking.ts IS NOT NULL THEN sleeps.ts END AS delay, -- int ns: of that, in a run queue afterwards
     next_ts AS end_ts, -- int clock: when it was back on a CPU
     sleeps.cpu, -- int: the CPU it left
     tid, -- int: thread that slept

@@ -1,5 +1,5 @@
 -- one row: a thread made runnable, its context found from the interrupt handlers' begins and ends on that CPU
--- evidence: stream=sched,irq cpus=own interval=since_ts..ts
+-- evidence: stream=sched,irq cpus=own interval=before..ts
 -- needs: sched_waking softirq_entry+softirq_exit sched_switch? irq_handler_entry? irq_handler_exit? hrtimer_expire_entry? hrtimer_expire_exit? irq_vector_entry? irq_vector_exit?
 -- A stack per CPU: a begin pushes, an end pops, never below zero, and a context switch empties it, since none happens
 -- inside an interrupt. The innermost open handler is the context. Until a CPU's first switch or softirq nobody knows

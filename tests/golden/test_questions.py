@@ -9,17 +9,19 @@ import duckdb
 import pytest
 
 from tracectl.query import Answer, Scene, ask, explain, parse, plan
+from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.grammar import assemble
-from tracectl.query.nouns import NOUNS
-from tracectl.query.stages import STAGES
+from tracectl.query.nouns import NOUNS, Noun
+from tracectl.query.stages import STAGES, Stage
 from tracectl.store.capture import Capture
 from tracectl.store.errors import NotRecordedError, QueryError, StrictError
 from tracectl.store.events import CATALOGUE, KINDS
 from tracectl.store.writer import write_rows
 
 HERE = Path(__file__).parent
-EXAMPLES = sorted({text for part in (*NOUNS, *CLAUSES, *STAGES) for text in part.examples})
+PARTS: tuple[Noun | type[Clause] | type[Stage], ...] = (*NOUNS, *CLAUSES, *STAGES)
+EXAMPLES = sorted({text for part in PARTS for text in part.examples})
 EVENT_EXAMPLES = sorted({event.example for event in CATALOGUE if event.example})
 ALL_KINDS = [kind for kind, event in KINDS.items() if not event.bookkeeping]
 

@@ -1,0 +1,145 @@
+"""Random small traces: the relations give what the oracle gives, and no row called certain is made wrong by a loss."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracectl.store.capture import Capture
+from tracectl.store.database import Database
+from tracectl.store.relations import Relations
+from tracectl.store.writer import write_rows
+
+Row = dict[str, Any]
+# relation -> its columns that the oracle gives, in the same order
+COLUMNS = {
+    "delays": "tid, ts, end_ts, cpu, cause",
+    "sleeps": "tid, ts, end_ts, blocked, delay, waker_tid",
+    "runs": "cpu, tid, ts, end_ts, end_state",
+    "softirqs": "cpu, vec, ts, end_ts",
+    "wakeups_by_spans": "tid, ts, context, context_vec",
+    "epolls": "tid, ts, events, waking_ts",
+}
+ORACLES: dict[str, Callable[[list[Row]], list[tuple[Any, ...]]]] = {
+    "delays": oracle.delays, "sleeps": oracle.sleeps, "runs": oracle.runs, "softirqs": oracle.softirqs,
+    "wakeups_by_spans": oracle.contexts, "epolls": oracle.epolls,
+}  # fmt: skip
+STREAMS = {
+    "sched_switch": "sched", "sched_waking": "sched", "sched_wakeup_new": "sched", "sched_process_fork": "task",
+    "softirq_entry": "irq", "softirq_exit": "irq", "irq_handler_entry": "irq", "irq_handler_exit": "irq",
+    "sys_exit_epoll_wait": "epoll",
+}  # fmt: skip
+# (kind, CPU, thread it is about, state or vector, time since the event before, whether current is whom the CPU runs)
+STEP = st.tuples(
+    st.sampled_from(["sched_switch"] * 4 + ["sched_waking"] * 3 + sorted(STREAMS)),
+    st.integers(0, 1),
+    st.integers(0, 3),
+    st.sampled_from(["S", "R", "R+", "D", "I", "X", "T"]),
+    st.integers(0, 2),
+    st.sampled_from([True, True, True, False]),
+)
+TRACES = st.lists(STEP, max_size=24)
+
+
+def rows_of(steps: list[tuple[str, int, int, str, int, bool]]) -> list[Row]:
+    """Rows in the order of the steps. Mostly a thread runs where it was put; sometimes anything goes."""
+    running = [0, 0]
+    ts = 100
+    rows: list[Row] = []
+    for seq, (kind, cpu, about, state, delta, sane) in enumerate(steps, 1):
+        ts += delta
+        tid = running[cpu] if sane else about
+        row: Row = {"seq": seq, "ts": ts, "kind": kind, "cpu": cpu, "tid": tid, "pid": tid, "comm": f"t{tid}"}
+        if kind == "sched_switch":
+            into = about if about != tid else (about + 1) % 4
+            row |= {"prev_state": "R" if tid == 0 else state, "next_tid": into, "next_comm": f"t{into}"}
+            running[cpu] = into
+        elif kind in ("sched_waking", "sched_wakeup_new"):
+            row |= {"target_tid": about or 1, "target_pid": about or 1, "target_comm": "x"}
+        elif kind == "sched_process_fork":
+            row |= {"child_tid": about or 1, "child_pid": about or 1, "child_comm": "x"}
+        elif kind.startswith("softirq"):
+            row |= {"vec": about % 2}
+        elif kind.startswith("irq_handler"):
+            row |= {"irq": about % 2, "irq_name": "eth0"}
+        else:
+            row |= {"ret": about}
+        rows.append(row)
+    return rows
+
+
+def answers(rows: list[Row]) -> dict[str, list[tuple[Any, ...]]]:
+    """What the relations give for these rows: the oracle's columns, then ``certain``."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_rows(Path(folder) / "x.parquet", rows, kinds=STREAMS, cpus=(0, 1), start_ts=0, end_ts=10_000)
+        capture = Capture.open(path)
+        relations = Relations(capture)
+        with Database(capture.files, threads=1) as database:
+            found = {}
+            for name, columns in COLUMNS.items():
+                sql = f"{relations.with_clause([name])} SELECT {columns}, certain FROM {name}"
+                found[name] = database.execute(sql).rows()
+            return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(TRACES)
+def test_relations_are_what_the_oracle_says(steps: list[tuple[str, int, int, str, int, bool]]) -> None:
+    rows = rows_of(steps)
+    found = answers(rows)
+    for name, of in ORACLES.items():
+        assert Counter(row[:-1] for row in found[name]) == Counter(of(rows)), name
+        assert all(row[-1] for row in found[name]), name
+
+
+def without(rows: list[Row], stream: str, cpu: int, first: int, count: int) -> list[Row]:
+    """The rows less some consecutive ones of one ring, with a gap in their place, as the recorder would write it."""
+    ring = [row for row in rows if STREAMS[row["kind"]] == stream and row["cpu"] == cpu]
+    gone = ring[first : first + count]
+    if not gone:
+        return rows
+    before = ring[first - 1]["ts"] if first else 0
+    after = ring[first + count]["ts"] if first + count < len(ring) else 10_000
+    gap = {"kind": "lost", "seq": len(rows) + 1, "ts": after, "cpu": cpu, "stream": stream, "from_ts": before}
+    kept = [row for row in rows if row not in gone]
+    return [*kept, gap | {"lost_count": len(gone), "cause": "ring_full"}]
+
+
+LOSS = st.tuples(st.sampled_from(["sched", "irq", "epoll"]), st.integers(0, 1), st.integers(0, 8), st.integers(1, 4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(TRACES.filter(lambda steps: len(steps) > 3), LOSS)
+def test_a_certain_row_is_in_the_full_answer(
+    steps: list[tuple[str, int, int, str, int, bool]], loss: tuple[str, int, int, int]
+) -> None:
+    rows = rows_of(steps)
+    lossy = answers(without(rows, *loss))
+    for name, of in ORACLES.items():
+        certain = Counter(row[:-1] for row in lossy[name] if row[-1])
+        assert certain <= Counter(of(rows)), name
+
+
+@pytest.mark.parametrize("name", sorted(COLUMNS))
+def test_a_loss_makes_some_rows_uncertain(name: str) -> None:
+    """The test before could not fail if nothing were ever certain, nor find anything if all were."""
+    steps = [("sched_switch", cpu, tid, "S", 2, True) for tid in (1, 2, 1, 2, 1) for cpu in (0, 1)]
+    for cpu, about in ((0, 1), (0, 2), (1, 1)):
+        steps += [("sched_waking", cpu, about, "S", 2, True), ("softirq_entry", cpu, 1, "S", 2, True)]
+        steps += [("sched_waking", cpu, 1, "S", 2, True), ("softirq_exit", cpu, 1, "S", 2, True)]
+        steps += [("sys_exit_epoll_wait", cpu, 1, "S", 2, True), ("sched_switch", cpu, 3 - about, "S", 2, True)]
+        steps += [("sched_switch", cpu, about, "S", 2, True), ("sched_switch", cpu, 3, "S", 2, True)]
+    rows = rows_of(steps)
+    seen: set[bool] = set()
+    for stream in ("sched", "irq", "epoll"):
+        for first in (1, 4, 7):
+            seen |= {row[-1] for row in answers(without(rows, stream, 0, first, 2))[name]}
+    assert seen == {True, False}
