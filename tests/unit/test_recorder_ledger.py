@@ -134,6 +134,15 @@ def test_dropped_regions_are_losses_of_the_reader(regions: list[tuple[list[int |
     assert lines[0].residue == 0
 
 
+def test_the_region_behind_a_dropped_one_follows_its_last_sample() -> None:
+    notes = Notes()
+    ledger = Ledger(START, notes)
+    ledger.dropped(*RING, *region([SAMPLE, SAMPLE, 1], 1100), 5000)
+    ledger.region(*RING, *region([3, SAMPLE], 1200))
+    assert notes.by_interval("reader") == {(START, 5000): 3}
+    assert notes.by_interval("ring_full") == {(1110, 1200): 3}
+
+
 def covered(notes: Notes, begin: int, end: int) -> bool:
     """Whether gaps that overlap cover an interval together."""
     for row in sorted(notes.rows, key=lambda row: row["from_ts"]):

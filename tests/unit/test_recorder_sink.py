@@ -191,6 +191,15 @@ def test_a_watermark_that_goes_back_does_not_hide_a_late_row() -> None:
     assert [late for _, late in recording.segments] == [False, True, True]
 
 
+def test_a_tie_with_the_watermark_is_late() -> None:
+    recording = Recording()
+    recording.add(1, 1, [100])
+    recording.take(100)
+    recording.add(1, 0, [100])
+    recording.take(101)
+    assert [late for _, late in recording.segments] == [False, True]
+
+
 def test_ready_is_what_the_next_take_writes() -> None:
     recording = Recording()
     recording.add(1, 0, [5, 1, 9])
