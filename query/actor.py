@@ -46,7 +46,8 @@ actor: "softirq" (WORD | UINT)? -> softirq
     )
     needs = "the waker's context: recorded with sched_waking, else softirq_entry and softirq_exit"
     negated = False
-    context = "context"
+    # An unknown context is neither this nor that: the row may match, and the answer says so.
+    context = "NULLIF(context, 'unknown')"
 
     def apply(self, plan: Plan) -> None:
         """Keep rows that one of the actors caused (or, negated, none of them)."""
@@ -99,6 +100,7 @@ actor: "softirq" (WORD | UINT)? -> softirq
         return f"({self.context} = 'hardirq' AND context_vec = {plan.parameter(value)})", f"irq {value}"
 
     def _need_context(self, plan: Plan, node: Node) -> None:
+        plan.context_asked = True
         if not plan.scene.context:
             plan.require(((frozenset({"softirq_entry", "softirq_exit"}),),), "the waker's context", place_of(node))
 
@@ -112,5 +114,3 @@ not_by: "not by" actor ("or" actor)*
 """
     examples = ("wakeups of tid 4449 not by softirq",)
     negated = True
-    # An unknown context is neither this nor that: null makes "not by softirq", too, leave the row out.
-    context = "NULLIF(context, 'unknown')"

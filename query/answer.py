@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tracectl.query.bounds import MATCH, UNDETERMINED, Loss
 from tracectl.query.compile import parse, plan
 from tracectl.query.hints import absent
 from tracectl.query.plan import Evidence, Plan, Scene, Value
 from tracectl.store.database import Database, Result, quote_string
 from tracectl.store.errors import StrictError
-from tracectl.store.relations import Relations
+from tracectl.store.relations import Relations, quote_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,15 +28,20 @@ class Qualification:
     """What lost events may do to an answer.
 
     Attributes:
-        kind: ``exact``: nothing that the answer depends on was lost; ``missing``: at most ``at_most`` events were;
-            ``unknowable``: events were lost and nobody counted them.
-        at_most: number of lost events; None: not known.
+        kind: ``exact``: the answer is that of a recording without loss; ``missing``: rows may be missing from it.
+            (A question about what was not recorded at all has no answer: NotRecordedError.)
+        at_most: how many rows may be missing: events lost, and rows that may or may not match; None: not known.
         gaps: how many gaps touch the evidence.
+        undetermined: rows that may or may not match the conditions, since what they are about was lost or not known.
+        bounds: column of the answer -> what its value is: ``at least`` [COLUMN], ``at most``, ``not bounded``
+            or ``between COLUMN and COLUMN``; a null in such a column is no bound.
     """
 
     kind: str
     at_most: int | None = 0
     gaps: int = 0
+    undetermined: int = 0
+    bounds: dict[str, str] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -43,14 +49,13 @@ class Qualification:
         return self.kind == "exact"
 
     def __str__(self) -> str:
-        gaps = f"{self.gaps} gap{'s' if self.gaps != 1 else ''}"
         if self.exact:
             return "exact"
-        return (
-            f"at most {self.at_most} events missing ({gaps})"
-            if self.kind == "missing"
-            else f"unknown how many events are missing ({gaps})"
-        )
+        counted = "not known how many" if self.at_most is None else f"at most {self.at_most}"
+        reasons = [f"{self.gaps} gap{'s' if self.gaps != 1 else ''}"] if self.gaps else []
+        if self.undetermined:
+            reasons.append(f"{self.undetermined} row{'s' if self.undetermined != 1 else ''} that may match")
+        return f"{counted} missing ({', '.join(reasons)})"
 
 
 @dataclass
@@ -139,19 +144,41 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
     query = parse(text)
     base = capture.database() if database is None else database
     context = context_source(capture, base)
-    made = plan(query, Scene.of(capture, context))
     relations = Relations(capture, context_by_spans=context == "spans")
-    found = qualification(base, relations, made.evidence)
-    if strict and not found.exact:
-        raise StrictError(f"not an exact answer: {found}", "leave out --strict, or record again with a larger --buffer")
+    made = plan(query, Scene.of(capture, context), lambda evidence: loss_in(base, relations, evidence))
     head = relations.with_clause(made.relations)
     sql = f"{head}\n{made.select.sql()}"
-    result = base.execute(sql, made.parameters)
-    units = {name: column.unit for name, column in made.select.columns.items() if column.unit}
+    result, found = _run(base, sql, made)
+    if made.select.tri and found.exact:
+        # Nothing was left open: the plain statement gives the same rows, and is easier to read.
+        sql = f"{head}\n{plan(query, made.scene, settled=True).select.sql()}"
+    if strict and not found.exact:
+        raise StrictError(f"not an exact answer: {found}", "leave out --strict, or record again with a larger --buffer")
+    units = {name: made.select.columns[name].unit for name in result.columns if made.select.columns[name].unit}
     return Answer(
         result.columns, units, sql, made.parameters, found, made, list(made.notes), result, head,
         lambda: absent(base, relations, made),
     )  # fmt: skip
+
+
+def _run(database: Database, sql: str, made: Plan) -> tuple[Result, Qualification]:
+    """Run a statement; with rows that only may match, set them apart and count them."""
+    loss = made.loss
+    columns = list(made.select.columns)
+    undetermined = 0
+    if made.select.tri:
+        database.execute(f"CREATE OR REPLACE TEMP TABLE answer AS\n{sql}", made.parameters)
+        ((undetermined,),) = database.execute(f"SELECT COALESCE(MAX({UNDETERMINED}), 0) FROM answer").rows()
+        sql = "SELECT {} FROM answer" + (f" WHERE {MATCH}" if made.select.group != [] else "")
+    if loss.exact and not undetermined:
+        found = Qualification("exact")
+        columns = [name for name in columns if name not in made.bound_columns]
+    else:
+        at_most = None if loss.at_most is None else loss.at_most + undetermined
+        found = Qualification("missing", at_most, loss.gaps, undetermined, dict(made.bounds))
+    if not made.select.tri:
+        return database.execute(sql, made.parameters), found
+    return database.execute(sql.format(", ".join(quote_name(name) for name in columns))), found
 
 
 def context_source(capture: Capture, database: Database) -> str:
@@ -167,7 +194,7 @@ def context_source(capture: Capture, database: Database) -> str:
     return "spans" if {"softirq_entry", "softirq_exit"} <= capture.kinds else ""
 
 
-def qualification(database: Database, relations: Relations, evidence: Evidence) -> Qualification:
+def loss_in(database: Database, relations: Relations, evidence: Evidence) -> Loss:
     """Sum up the gaps that touch the evidence: its streams, CPUs and time."""
     parameters: dict[str, Any] = {}
     conditions = [_one_of("stream", sorted(evidence.streams), parameters)]
@@ -185,9 +212,7 @@ def qualification(database: Database, relations: Relations, evidence: Evidence) 
         f"FROM lost WHERE {' AND '.join(conditions)}"
     )
     ((gaps, lost, uncounted),) = database.execute(sql, parameters).rows()
-    if not gaps:
-        return Qualification("exact")
-    return Qualification("unknowable", None, gaps) if uncounted else Qualification("missing", lost, gaps)
+    return Loss(None if uncounted else lost or 0, gaps)
 
 
 def _one_of(column: str, values: list[Any], parameters: dict[str, Any]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lark import Token
 from lark.exceptions import UnexpectedInput
 
+from tracectl.query.bounds import Loss
 from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.grammar import parser
@@ -80,8 +82,14 @@ def _check_text(text: str) -> None:
         raise QueryError("this is no text", "UTF-8 without null characters", text=shown, start=bad, end=bad + 1)
 
 
-def plan(query: Query, scene: Scene) -> Plan:
+def plan(
+    query: Query, scene: Scene, loss: Callable[[Evidence], Loss] = lambda _: Loss(), *, settled: bool = False
+) -> Plan:
     """Make a question ready to be run on a capture.
+
+    Args:
+        loss: tells what is missing from the evidence that the clauses have left.
+        settled: take it that every row tells whether it matches.
 
     Raises:
         QueryError: it makes no sense; points at the place.
@@ -90,6 +98,7 @@ def plan(query: Query, scene: Scene) -> Plan:
     made = _start(query, scene)
     for clause in query.clauses:
         clause.apply(made)
+    made.settle(loss(made.evidence), settled=settled)
     for stage in query.stages:
         stage.apply(made)
         made.stages.append(query.text[stage.place.start : stage.place.end])

@@ -16,7 +16,7 @@ def explain(text: str, scene: Scene | None = None) -> str:
     Raises:
         QueryError: the question makes no sense; points at the place.
     """
-    made = plan(parse(text), Scene() if scene is None else scene)
+    made = plan(parse(text), Scene() if scene is None else scene, settled=True)
     lines = [f"rows        {made.noun.row}", f"relation    {listed(made.relations, 'and')}"]
     lines += [f"{'conditions' if n == 0 else '':12}{condition}" for n, condition in enumerate(made.conditions)]
     lines += [f"{'stages' if n == 0 else '':12}{stage}" for n, stage in enumerate(made.stages)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tracectl.query.bounds import Bounding, Loss, tri_state
 from tracectl.query.nouns import Noun
 from tracectl.query.select import Select
 from tracectl.query.values import Place, did_you_mean, listed
@@ -83,6 +86,12 @@ class Plan:
         text: the question.
         relations: the relations that the statement reads, the noun's first.
         conditions: in words, one per clause.
+        maybe: SQL of those conditions that a row which is not certain may leave open; see query/bounds.py.
+        context_asked: whether a condition is about the waker's context, which a row may not know.
+        loss: what is missing from the evidence.
+        bound_columns: columns that only say how far others can be off.
+        bounding: how aggregates of the rows so far are bounded; None once that cannot be told any more.
+        bounds: column of the answer -> what its value is when the answer is not exact, as ``at least``.
         parameters: values by name; none of them is in the SQL text.
         named: (column, value or pattern) of threads that the question names, to help when none is found.
         narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
@@ -97,6 +106,12 @@ class Plan:
     evidence: Evidence
     all_columns: dict[str, Column]
     conditions: list[str] = field(default_factory=list)
+    maybe: list[str] = field(default_factory=list)
+    context_asked: bool = False
+    loss: Loss = field(default_factory=Loss)
+    bounding: Bounding | None = None
+    bound_columns: set[str] = field(default_factory=set)
+    bounds: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, Value] = field(default_factory=dict)
     named: list[tuple[str, Value]] = field(default_factory=list)
     narrowed: bool = False
@@ -111,8 +126,26 @@ class Plan:
 
     def condition(self, sql: str, words: str) -> None:
         """Keep only rows for which the SQL holds."""
-        self.select.where.append(sql)
+        about = (self.all_columns[word] for word in _WORD.findall(sql) if word in self.all_columns)
+        open_ended = any(column.derived or (column.name == "context" and self.context_asked) for column in about)
+        (self.maybe if open_ended else self.select.where).append(sql)
         self.conditions.append(words)
+
+    def settle(self, loss: Loss, *, settled: bool = False) -> None:
+        """All clauses were applied, and what is missing from their evidence is known: fix the rows.
+
+        Args:
+            settled: take it that every row tells whether it matches.
+        """
+        unknown = [name for name, there in _UNKNOWN.items() if there(self)]
+        tri = bool(self.maybe and unknown) and (self.context_asked or not loss.exact) and not settled
+        if tri:
+            source = tri_state(self.select.source, self.select.where, self.maybe, " OR ".join(unknown))
+            self.select.source, self.select.where, self.select.tri = source, [], True
+        else:
+            self.select.where += self.maybe
+        self.loss = loss
+        self.bounding = Bounding(loss, tri, "certain" in self.all_columns)
 
     def error(self, problem: str, remedy: str, place: Place) -> QueryError:
         """An error that points into the question."""
@@ -153,6 +186,14 @@ class Plan:
             start=place.start,
             end=place.end,
         )
+
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+# SQL for rows that do not tell, and when there can be any.
+_UNKNOWN: dict[str, Callable[[Plan], bool]] = {
+    "NOT certain": lambda plan: plan.has("certain"),
+    "context = 'unknown'": lambda plan: plan.context_asked,
+}
 
 
 def view_of(noun: Noun, scene: Scene) -> View:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from tracectl.query.bounds import MATCH, UNDETERMINED
 from tracectl.store.relations import Column, quote_name
 
 
@@ -19,6 +20,8 @@ class Select:
         group: names to group by; None: no aggregate.
         order: terms of ORDER BY.
         limit: at most so many rows; None: all.
+        tri: whether the source has rows that only may match (query/bounds.py); then the answer has two more columns,
+            ``match_`` and ``undetermined_``, and rows without a match come last.
     """
 
     source: str
@@ -28,6 +31,8 @@ class Select:
     group: list[str] | None = None
     order: list[str] = field(default_factory=list)
     limit: int | None = None
+    tri: bool = False
+    having: str = ""
 
     def sql(self) -> str:
         """The statement's text."""
@@ -35,21 +40,36 @@ class Select:
             f"{self.expressions[name]} AS {quote_name(name)}" if name in self.expressions else quote_name(name)
             for name in self.columns
         ]
+        order = self.order
+        if self.tri:
+            match = MATCH if self.group is None else f"COUNT(*) FILTER (WHERE {MATCH}) > 0"
+            open_rows = f"COUNT(*) FILTER (WHERE {MATCH} IS NULL)"
+            total = f"{open_rows} OVER ()" if self.group is None else f"CAST(SUM({open_rows}) OVER () AS BIGINT)"
+            shown += [f"{match} AS {MATCH}", f"{total} AS {UNDETERMINED}"]
+            order = [f"COALESCE({match}, FALSE) DESC", *order]
         lines = [f"SELECT {', '.join(shown)}", f"FROM {self.source}"]
         lines += [f"{'WHERE' if n == 0 else '  AND'} {condition}" for n, condition in enumerate(self.where)]
         if self.group:
             lines.append(f"GROUP BY {', '.join(quote_name(name) for name in self.group)}")
-        if self.order:
-            lines.append(f"ORDER BY {', '.join(self.order)}")
+        if self.having:
+            lines.append(f"HAVING {self.having}")
+        if order:
+            lines.append(f"ORDER BY {', '.join(order)}")
         if self.limit is not None:
             lines.append(f"LIMIT {self.limit}")
         return "\n".join(lines)
 
     def around(self) -> Select:
         """A SELECT of all of this one's rows and columns, in its order."""
-        inner = "\n".join(
-            f"  {line}" for line in replace(self, order=self.order if self.limit is not None else []).sql().splitlines()
-        )
+        order = self.order if self.limit is not None else []
+        having = self.having
+        where = self.where
+        if self.tri and self.group is None:
+            where = [*where, MATCH]
+        elif self.tri and self.group:
+            having = f"COUNT(*) FILTER (WHERE {MATCH}) > 0"
+        plain = replace(self, order=order, where=where, having=having, tri=False)
+        inner = "\n".join(f"  {line}" for line in plain.sql().splitlines())
         kept = [term for term in self.order if term.split()[0] in {quote_name(name) for name in self.columns}]
         return Select(f"(\n{inner}\n) AS step", dict(self.columns), order=kept)
 

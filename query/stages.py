@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from lark import Token
 
+from tracectl.query.bounds import NOT_BOUNDED, Bounding, Loss
 from tracectl.query.plan import Plan
 from tracectl.query.values import Node, OutOfRange, integer_of, place_of, token_in, tokens, trees
 from tracectl.store.relations import Column, quote_name
@@ -59,12 +60,12 @@ class Stage(ABC):
 
 def _aggregate(plan: Plan, by: list[Column], made: dict[str, tuple[str, Column]]) -> None:
     """Replace the rows by groups: the columns of ``by``, then those made (name -> expression, column)."""
-    if plan.select.closed:
-        plan.select = plan.select.around()
     select = plan.select
     select.columns = {column.name: column for column in by} | {name: column for name, (_, column) in made.items()}
     select.expressions = {name: expression for name, (expression, _) in made.items()}
     select.group = [column.name for column in by]
+    # What comes after groups or limits is not bounded any more: a row that is missing could change which there are.
+    plan.bounding = None
     first = next(iter(made))
     select.order = [f"{quote_name(first)} DESC NULLS LAST", *(quote_name(column.name) for column in by)] if by else []
     plan.narrowed = True
@@ -73,6 +74,32 @@ def _aggregate(plan: Plan, by: list[Column], made: dict[str, tuple[str, Column]]
 def _free_name(wanted: str, by: list[Column]) -> str:
     """A name for a made column that none of the group's has."""
     return f"{wanted}_" if wanted in {column.name for column in by} else wanted
+
+
+def _open(plan: Plan) -> Bounding:
+    """Make ready for aggregates; returns how they are bounded."""
+    if plan.select.closed:
+        plan.select = plan.select.around()
+        plan.bounding = None
+    # Over rows that an earlier stage made: what is missing is only known as a whole.
+    return plan.bounding or Bounding(Loss(None, plan.loss.gaps), tri=False, pairs=False)
+
+
+def _between(plan: Plan, column: Column, limits: tuple[str, str], by: list[Column]) -> dict[str, tuple[str, Column]]:
+    """Two more columns: how small and how large a value can be."""
+    made = {}
+    for end, expression in zip(("min", "max"), limits, strict=True):
+        if expression == NOT_BOUNDED:
+            continue
+        name = _free_name(f"{column.name}_{end}", by)
+        made[name] = (
+            f"CAST({expression} AS BIGINT)",
+            Column(name, column.type, column.unit, f"{end} of {column.name}"),
+        )
+    words = {0: "not bounded", 1: f"at least {' '.join(made)}", 2: f"between {' and '.join(made)}"}
+    plan.bounds[column.name] = words[len(made)]
+    plan.bound_columns |= set(made)
+    return made
 
 
 class Count(Stage):
@@ -88,7 +115,12 @@ count: "count" ("by" columns)?
         """Makes the column ``count``."""
         by = self.names(plan, trees(self.node)[0]) if self.node.children else []
         name = _free_name("count", by)
-        _aggregate(plan, by, {name: ("COUNT(*)", Column(name, "int", "", "number of rows"))})
+        bounding = _open(plan)
+        made = {name: (f"COUNT(*){bounding.only_matching}", Column(name, "int", "", "number of rows"))}
+        if bounding.needed:
+            limits = bounding.count(any_group=any(column.derived for column in by))
+            made |= _between(plan, made[name][1], limits, by)
+        _aggregate(plan, by, made)
 
 
 class Totals(Stage):
@@ -115,20 +147,29 @@ TOTAL.2: /(sum|avg|min|max)(?!\\w)/i
         lists = trees(self.node)
         by = self.names(plan, lists[1]) if len(lists) > 1 else []
         made = {}
+        bounding = _open(plan)
         for token in tokens(lists[0]):
             column = self.column(plan, token, numeric=True)
             name = _free_name(f"{what}_{column.name}", by)
-            made[name] = (self._expression(what, column), self._result(what, name, column))
+            made[name] = (self._expression(what, column, bounding.only_matching), self._result(what, name, column))
+            if bounding.needed:
+                plan.bounds[name] = self._bound(what, column)
         _aggregate(plan, by, made)
 
     @staticmethod
-    def _expression(what: str, column: Column) -> str:
-        name = quote_name(column.name)
+    def _bound(what: str, column: Column) -> str:
+        """What the value is when rows are missing; a sum only grows with them where no value is negative."""
+        known = {"sum": "at least" if column.unit == "ns" else "not bounded", "max": "at least", "min": "at most"}
+        return known.get(what, "not bounded")
+
+    @staticmethod
+    def _expression(what: str, column: Column, only: str) -> str:
+        value = f"{what.upper()}({quote_name(column.name)}){only}"
         if what == "sum" and column.type == "int":
-            return f"CAST(SUM({name}) AS BIGINT)"  # DuckDB sums into 128 bits, which others read as a decimal
+            return f"CAST({value} AS BIGINT)"  # DuckDB sums into 128 bits, which others read as a decimal
         if what == "avg" and column.unit:
-            return f"CAST(ROUND(AVG({name})) AS BIGINT)"  # an unrounded cast rounds in DuckDB and truncates elsewhere
-        return f"{what.upper()}({name})"
+            return f"CAST(ROUND({value}) AS BIGINT)"  # an unrounded cast rounds in DuckDB and truncates elsewhere
+        return value
 
     @staticmethod
     def _result(what: str, name: str, column: Column) -> Column:
@@ -155,13 +196,19 @@ PERCENTILE.2: /p(\\d\\d?(\\.\\d{1,6})?|100)(?![\\w.])/i
         column = self.column(plan, given[-1], numeric=True)
         by = self.names(plan, trees(self.node)[0]) if trees(self.node) else []
         made = {}
+        bounding = _open(plan)
         for token in given[:-1]:
             digits = str(token)[1:]
             name = _free_name(f"p{digits.replace('.', '_')}_{column.name}", by)
             whole, _, part = digits.partition(".")
             fraction = f"0.{whole.zfill(2)}{part}" if whole != "100" else "1.0"
-            expression = f"PERCENTILE_DISC({fraction}) WITHIN GROUP (ORDER BY {quote_name(column.name)})"
-            made[name] = (expression, Column(name, column.type, column.unit, f"{token} of {column.name}"))
+            value = f"PERCENTILE_DISC({fraction}) WITHIN GROUP (ORDER BY {quote_name(column.name)})"
+            result = Column(name, column.type, column.unit, f"{token} of {column.name}")
+            made[name] = (value + bounding.only_matching, result)
+            if bounding.needed and column.unit == "ns":
+                made |= _between(plan, result, bounding.percentile(fraction, quote_name(column.name)), by)
+            elif bounding.needed:
+                plan.bounds[name] = "not bounded"
         _aggregate(plan, by, made)
 
 

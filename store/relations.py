@@ -3,12 +3,13 @@
 A view file's header has machine-readable lines::
 
     -- one row: what a row is; ``(helper)`` at the end keeps it out of the language
-    -- evidence: stream=sched,irq cpus=own|all interval=ts..end_ts     (or: none)
+    -- evidence: stream=sched,irq cpus=own|all interval=ts..end_ts     (columns, or "before"; or: none)
     -- needs: kind other_kind? one|two a+b|c
 
 ``needs`` lists kinds; ``?`` marks what a relation can do without, ``|`` alternatives, ``+`` what goes together. Each
-column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``; unit is ``ns``
-(a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
+column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?``
+behind it where the column is derived; unit is ``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or
+nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 _SQL_TYPES = {"int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT", "string": "VARCHAR"}
 _COLUMN_TYPES = {"int16": "int", "int32": "int", "int64": "int", "string": "text"}
-_COLUMN = re.compile(r"^\s+(?P<expression>.*?),?\s+-- (?P<type>int|text|bool)(?: (?P<unit>ns|clock))?: (?P<doc>.+)$")
+_COLUMN = re.compile(
+    r"^\s+(?P<expression>.*?),?\s+-- (?P<type>int|text|bool)(?P<derived>\??)(?: (?P<unit>ns|clock))?: (?P<doc>.+)$"
+)
 _HEADER = re.compile(r"^-- (one row|evidence|needs):[ ]?(.*)$", re.MULTILINE)
 _EVIDENCE = re.compile(r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)")
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -43,12 +46,15 @@ class Column:
     Attributes:
         type: ``int``, ``text`` or ``bool``; in answers also ``real``.
         unit: ``ns`` a duration, ``clock`` a moment on the monotonic clock (ns), or empty.
+        derived: whether it comes from another event than the one the row is named after, and is null in a row that
+            is not certain.
     """
 
     name: str
     type: str
     unit: str = ""
     doc: str = ""
+    derived: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,8 @@ def _read_view(name: str, text: str) -> View:
         found = _COLUMN.match(line)
         if found:
             column = _WORD.findall(found["expression"])[-1]
-            columns[column] = Column(column, found["type"], found["unit"] or "", found["doc"])
+            derived = found["derived"] == "?"
+            columns[column] = Column(column, found["type"], found["unit"] or "", found["doc"], derived)
     return View(name, header["one row"], text.strip(), rule, parse_needs(header["needs"]), columns)
 
 

@@ -127,7 +127,8 @@ def test_softirqs_pair_on_their_cpu_and_vector(trace: Any, rows: Any) -> None:
         (12, 3, 1, "NET_RX", "swapper/0", True),
         (40, 5, 0, "SCHED", "swapper/0", True),
     ]
-    assert rows(trace, "softirqs sched | count") == [(1,)]
+    assert rows(trace, "softirqs sched on cpu 0 | count") == [(1,)]
+    assert rows(trace, "softirqs sched | count") == [(1, 1, 2)]  # one event was lost on the other CPU
     trace.lost(41, 44, 0, "irq")
     assert rows(trace, "softirqs sched | select certain") == [(False,)]
 
@@ -227,7 +228,8 @@ def test_lost_and_ad_hoc_events(trace: Any, rows: Any) -> None:
     with pytest.raises(Exception, match="runtime is no time"):
         rows(trace, question)
     assert rows(trace, question.replace("400ns", "400")) == [("a", 500, "other", 9)]
-    assert rows(trace, "events | count by kind") == [("sched_stat_runtime", 1)]
+    assert rows(trace, "events sched_stat_runtime | count") == [(1,)]
+    assert rows(trace, "events | count by kind") == [("sched_stat_runtime", 1, 1, 8)]  # seven others were lost
 
 
 def test_every_relation_runs_as_a_view(trace: Any, capture_of: Any) -> None:
