@@ -29,6 +29,7 @@ class Format:
 
 # The functions take the stream to write to and the Source.
 FORMATS = {
+    "perfetto": Format("tracectl.export_perfetto:write_perfetto", "pftrace"),
     "ftrace-text": Format("tracectl.export_text:write_ftrace", "txt", True),
     "perf-script": Format("tracectl.export_text:write_perf", "txt", True),
 }

@@ -48,17 +48,17 @@ class Source:
         """Keep the rows of a statement as a temporary table, so that what was computed once can be read in pages."""
         self.database.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS\n{self.relations.with_clause(names)}\n{sql}")
 
-    def pages(self, names: Iterable[str], sql: str, size: int = PAGE) -> Iterator[pa.Table]:
+    def pages(self, names: Iterable[str], sql: str, size: int = PAGE, *, every: bool = False) -> Iterator[pa.Table]:
         """The rows of a statement with ``seq BETWEEN $first AND $last``, a page of seq after the other.
 
-        Pages without rows are left out.
+        Pages without rows are left out, unless ``every``.
         """
         head = self.relations.with_clause(names)
         low, high = self.seqs
         for first in range(low, high + 1, size):
             result = self.database.execute(f"{head}\n{sql}", {"first": first, "last": min(first + size - 1, high)})
             table = result.arrow()
-            if table.num_rows:
+            if table.num_rows or every:
                 yield table
 
     @cached_property
