@@ -215,8 +215,3 @@ def _comm_test(pattern: str) -> str:
 def seed_key(tid: int) -> tuple[bytes, bytes]:
     """Key and value of a thread in the map ``watched``."""
     return struct.pack("=i", tid), b"\1"
-
-
-def own_threads() -> frozenset[int]:
-    """Thread ids of this process."""
-    return frozenset(int(name) for name in os.listdir("/proc/self/task"))  # noqa: PTH208 -- names only
