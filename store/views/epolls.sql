@@ -11,9 +11,9 @@ WITH steps AS (
 ),
 returns AS (
     SELECT *,
-        MAX(CASE WHEN what = 'return' THEN seq END) OVER before AS prev_seq,
-        MAX(CASE WHEN what = 'return' THEN ts END) OVER before AS prev_ts,
-        MAX(CASE WHEN what = 'waking' THEN seq END) OVER before AS waking_seq
+        LAST_VALUE(CASE WHEN what = 'return' THEN seq END IGNORE NULLS) OVER before AS prev_seq,
+        LAST_VALUE(CASE WHEN what = 'return' THEN ts END IGNORE NULLS) OVER before AS prev_ts,
+        LAST_VALUE(CASE WHEN what = 'waking' THEN seq END IGNORE NULLS) OVER before AS waking_seq
     FROM steps
     WINDOW before AS (PARTITION BY tid ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 )

@@ -84,7 +84,8 @@ def test_a_condition_on_a_thread_reaches_the_scan(tmp_path: Path) -> None:
         for name, at_least in (("delays", 3), ("sleeps", 3), ("wakeups", 1)):
             sql = f"EXPLAIN {Relations(capture).with_clause([name])} SELECT * FROM {name} WHERE tid = 4449"
             text = "\n".join(str(row[1]) for row in database.execute(sql).rows())
-            assert text.count("tid = 4449") >= at_least, name  # once only: one filter above the windows
+            # Once only would be one filter above the windows. Versions of DuckDB draw the plan differently.
+            assert len(re.findall(r"tid ?= ?4449", text)) >= at_least, name
 
 
 def test_needs() -> None:
