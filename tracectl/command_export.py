@@ -20,18 +20,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A format: ``module:function`` that writes it, its file's usual suffix, whether it may go to a terminal."""
+    """A format.
+
+    Attributes:
+        writer: ``module:function``; takes the stream to write to, or a Path where ``file`` is set, and the Source.
+        suffix: its file's usual suffix.
+        terminal: whether it may go to a terminal: it has nothing that a terminal would obey.
+        file: it can only be a file.
+    """
 
     writer: str
     suffix: str
     terminal: bool = False
+    file: bool = False
 
 
-# The functions take the stream to write to and the Source.
 FORMATS = {
     "perfetto": Format("tracectl.export_perfetto:write_perfetto", "pftrace"),
-    "ftrace-text": Format("tracectl.export_text:write_ftrace", "txt", True),
-    "perf-script": Format("tracectl.export_text:write_perf", "txt", True),
+    "chrome": Format("tracectl.export_chrome:write_chrome", "json"),
+    "folded": Format("tracectl.export_flame:write_folded", "folded", terminal=True),
+    "speedscope": Format("tracectl.export_flame:write_speedscope", "speedscope.json"),
+    "ftrace-text": Format("tracectl.export_text:write_ftrace", "txt", terminal=True),
+    "perf-script": Format("tracectl.export_text:write_perf", "txt", terminal=True),
+    "csv": Format("tracectl.export_tables:write_csv", "csv"),
+    "duckdb": Format("tracectl.export_tables:write_duckdb", "duckdb", file=True),
+    "arrow": Format("tracectl.export_tables:write_arrow", "arrow"),
 }
 
 
@@ -84,7 +97,7 @@ def _format_of(name: str) -> Format:
 
 def _write(form: Format, stream: IO[bytes], source: Source) -> None:
     module, _, function = form.writer.partition(":")
-    getattr(importlib.import_module(module), function)(stream, source)
+    getattr(importlib.import_module(module), function)(Path(stream.name) if form.file else stream, source)
 
 
 @contextmanager
@@ -93,12 +106,15 @@ def _destination(path: Path | None, form: str, force: bool) -> Iterator[IO[bytes
     from tracectl.output import destination
     from tracectl.store.errors import UserError
 
+    chosen = FORMATS[form]
+    if chosen.file and (path is None or (path.exists() and not path.is_file())):
+        raise UserError(f"{form} is a file, not a stream", f"name a file: -o capture.{chosen.suffix}")
     if path is not None:
         # Of the formats known there, arrow stands for "bytes".
         with destination(path, "arrow", force) as file:
             yield file
         return
-    if not FORMATS[form].terminal and sys.stdout.isatty():
-        raise UserError(f"{form} is not for a terminal", f"name a file: -o capture.{FORMATS[form].suffix}")
+    if not chosen.terminal and sys.stdout.isatty():
+        raise UserError(f"{form} is not for a terminal", f"name a file: -o capture.{chosen.suffix}")
     sys.stdout.flush()
     yield sys.stdout.buffer

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 from tracectl.export_source import escaped_sql
 from tracectl.store.database import quote_string
 from tracectl.store.events import SOFTIRQS, TCP_STATES, Event
+from tracectl.store.relations import quote_name
 from tracectl.text import visible
 
 if TYPE_CHECKING:
@@ -103,8 +104,7 @@ def _fields_of(event: Event) -> str:
     shown = []
     for column in event.fields:
         name = quote_string(f"{column.name.removeprefix(event.kind + '__')}=")
-        stored = '"' + column.name.replace('"', '""') + '"'
-        shown.append(f"{name} || clean(CAST({stored} AS VARCHAR))")
+        shown.append(f"{name} || clean(CAST({quote_name(column.name)} AS VARCHAR))")
     return f"concat_ws(' ', {', '.join(shown)})" if shown else "''"
 
 
