@@ -76,7 +76,16 @@ def test_the_client_wakes_the_workers_from_net_rx(workload: Workload) -> None:
 
 def test_the_sleeper_is_woken_by_a_timer_as_often_as_it_slept(workload: Workload) -> None:
     contexts = Counter(context for _, _, context, _ in _wakings(workload, "tmr:sleeper"))
-    assert contexts == {"hrtimer": workload.role("sleeper")[0]["sleeps"]}
+    assert set(contexts) == {"hrtimer"}
+    # A timer that fires while a thread is current that the machine hides from BPF is missing; such a thread leaves
+    # a gap, since nobody saw it leave its CPU.
+    task = workload.task("tmr:sleeper")
+    gaps = workload.rows(
+        "SELECT COUNT(*) FROM lost WHERE cause = 'undeclared' AND ts > $a AND from_ts <= $b",
+        a=task["t_begin_ns"], b=task["t_end_ns"],
+    )[0][0]  # fmt: skip
+    slept = workload.role("sleeper")[0]["sleeps"]
+    assert slept - min(gaps, slept // 10) <= contexts["hrtimer"] <= slept
 
 
 def test_each_connect_wakes_every_worker_that_sleeps(workload: Workload) -> None:
@@ -113,5 +122,5 @@ def test_each_connect_wakes_every_worker_that_sleeps(workload: Workload) -> None
 def test_the_language_gives_the_same_answers(workload: Workload, name: str, by: str, condition: str) -> None:
     tid = workload.task(name)["tid"]
     expected = workload.rows(f"SELECT COUNT(*) FROM sched_waking WHERE target_tid = $t AND {condition}", t=tid)
-    assert workload.ask(f"wakeups of tid {tid} by {by} | count") == expected
+    assert workload.ask(f"wakeups of tid {tid} by {by} | count")[0][0] == expected[0][0]
     assert expected[0][0] > 20
