@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracectl.recorder import decode
 from tracectl.recorder.decode import Decoder, KernelSymbols, address_of, text_of
 from tracectl.recorder.program import HEADER_FIELDS, Record
-from tracectl.store.events import CATALOGUE, CONTEXTS, KINDS, Catalogue, Event
+from tracectl.store.events import BASE_FIELDS, CATALOGUE, CONTEXTS, KINDS, Catalogue, Event
 from tracectl.store.fields import COMM, CONTEXT, IP, KSYM, NAME, PATH, PROBE_NAME, S16, S32, S64, TASK_STATE, Field
 from tracectl.store.footer import Footer
 from tracectl.store.schema import arrow_type, capture_schema, table_of
@@ -87,6 +87,7 @@ def test_every_type() -> None:
     }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=16), max_size=20))
 def test_texts_end_at_the_nul_and_are_always_text(raws: list[bytes]) -> None:
     array = decode._text_column(np.array(raws, "S16"), text_of)
@@ -175,7 +176,7 @@ def test_each_kind_survives_a_parquet_file(event: Event, tmp_path: Path) -> None
             rows[column.name] = rng.integers(0, 2, len(rows))
     one = Record(1, event, rows.dtype, ("a:x_entry", "a:y_exit"))
     columns = Decoder({1: one}).columns(1, rows)
-    assert set(columns) == {column.name for column in event.columns} - {"kind", "cpu", "seq"}
+    assert set(columns) == {column.name for column in BASE_FIELDS + event.fields} - {"kind", "cpu", "seq"}
     for column in event.columns:
         if column.name in columns:
             assert columns[column.name].type == arrow_type(column.type.arrow), column.name

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracectl.store.capture import Capture
@@ -172,6 +172,7 @@ JSON = st.recursive(
 GOOD = json.loads(Footer(["sched_switch"], [0], 0, 1, extra_events=[EXTRA_JSON]).to_json())
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON), JSON)
 def test_no_footer_makes_the_reader_fall_over(wrong: dict[str, Any], extra: Any) -> None:
     for data in ({**GOOD, **wrong}, {**GOOD, "extra_events": [extra]}, extra):
@@ -263,6 +264,7 @@ def test_segments_are_one_capture_with_the_newest_ledger(tmp_path: Path) -> None
         Capture.open(segments.directory)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Footer,
