@@ -122,10 +122,7 @@ def test_a_process_with_threads_to_come(target: Target) -> None:
         )
         assert (steps[0], steps[-1]) == (("in",), ("X",))
         assert [step == ("in",) for step in steps] == [number % 2 == 0 for number in range(len(steps))]
-
-
-def test_who_woke_it_and_who_ran_instead_are_kept(target: Target) -> None:
-    filtered, _ = target.run_under("-p", str(target.pid))
+    # Who woke its threads, and who ran instead of them, is kept.
     own = {"tids": list(target.tids())}
     wakers = filtered.rows(
         "SELECT COUNT(*) FROM sched_waking WHERE tid NOT IN (SELECT UNNEST($tids::INTEGER[]))"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Recorded, record_to
+from tracectl.recorder import drain
 from tracectl.recorder.drain import Outcome
 from tracectl.recorder.ring import PAGE_SIZE
 
@@ -106,3 +107,17 @@ def test_loss_at_the_end_is_accounted_for(tmp_path: Path) -> None:
     assert outcome.lost > 0
     end = Recorded(outcome.path).rows("SELECT MAX(ts) FROM lost")[0][0]
     assert end <= Recorded(outcome.path).capture.end_ts
+
+
+def test_what_the_reader_itself_drops_is_accounted_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rings large enough, but next to no room between emptying them and writing."""
+    monkeypatch.setattr(drain, "QUEUE_BYTES", 100_000)
+    outcome = record_to(
+        tmp_path / "reader.parquet", "sh", "-c", WRITERS, events=("raw_syscalls:sys_enter", "sched"),
+        buffer_bytes=8 << 20,
+    )  # fmt: skip
+    assert [line for line in outcome.ledger if line.residue] == []
+    assert outcome.causes["reader"] > 1000
+    recorded = Recorded(outcome.path)
+    lost = recorded.rows("SELECT SUM(lost_count), COUNT(*) FILTER (from_ts > ts) FROM lost WHERE cause = 'reader'")
+    assert lost == [(outcome.causes["reader"], 0)]
