@@ -21,7 +21,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from tracectl.store.database import quote_path, quote_string
+from tracectl.store.database import quote_string, source_sql
 from tracectl.store.events import SOFTIRQS, TCP_STATES, VECTOR_CONTEXTS, Catalogue, Event
 
 if TYPE_CHECKING:
@@ -315,8 +315,7 @@ class Relations:
             else f"CAST(NULL AS {_SQL_TYPES[column.type.arrow]}) AS {quote_name(name)}"
             for name, column in self.capture.catalogue.columns().items()
         ]
-        paths = ", ".join(quote_path(path) for path in self.capture.files)
-        return f"SELECT {', '.join(columns)}\nFROM read_parquet([{paths}], union_by_name = true)"
+        return f"SELECT {', '.join(columns)}\nFROM {source_sql(self.capture.files)}"
 
 
 def quote_name_of(relation: str) -> str:

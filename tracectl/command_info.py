@@ -87,9 +87,9 @@ def tables(capture: Capture, database: Database, cpus: bool) -> Iterator[tuple[s
 
 def kinds(capture: Capture, database: Database) -> list[tuple[str, str, int]]:
     """Kind, stream and rows of every kind that was recorded, whether or not it fired."""
-    from tracectl.source import rows_sql
+    from tracectl.store.database import source_sql
 
-    found = dict(database.execute(f"SELECT kind, count(*) FROM {rows_sql(capture)} GROUP BY kind").rows())
+    found = dict(database.execute(f"SELECT kind, count(*) FROM {source_sql(capture.files)} GROUP BY kind").rows())
     events = capture.catalogue.events
     names = [kind for kind in events if kind in capture.kinds or kind in found]
     names += sorted(set(found) - set(names))
@@ -98,11 +98,11 @@ def kinds(capture: Capture, database: Database) -> list[tuple[str, str, int]]:
 
 def loss(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
     """Gaps by stream and cause: stream, cause, gaps, events lost (None: nobody counted), first begin, last end."""
-    from tracectl.source import rows_sql
+    from tracectl.store.database import source_sql
 
     return database.execute(
         "SELECT stream, cause, count(*), sum(lost_count)::BIGINT, min(from_ts), max(ts) "
-        f"FROM {rows_sql(capture)} WHERE kind = 'lost' GROUP BY stream, cause ORDER BY 4 DESC, 1, 2"
+        f"FROM {source_sql(capture.files)} WHERE kind = 'lost' GROUP BY stream, cause ORDER BY 4 DESC, 1, 2"
     ).rows()
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tracectl.query import ask
+from tracectl.store.capture import Capture
 from tracectl.store.relations import Relations
+from tracectl.store.writer import write_rows
 
 
 def envoy(trace: Any, context: str | None = "softirq", vec: int | None = 3) -> Any:
@@ -242,3 +244,11 @@ def test_every_relation_runs_as_a_view(trace: Any, capture_of: Any) -> None:
         database.execute(f"SELECT * FROM {name}").rows()
     assert database.execute("SELECT count(*) FROM wakeups").rows() == [(6,)]
     assert len(ask(capture, "wakeups").rows()) == 6
+
+
+def test_directory_names_are_no_columns(trace: Any, tmp_path: Any) -> None:
+    folder = tmp_path / "cpu=3" / "kind=x"
+    folder.mkdir(parents=True)
+    trace.waking(10, 0, "idle", "a:1")
+    capture = Capture.open(write_rows(folder / "c.parquet", trace.rows))
+    assert ask(capture, "wakeups | select cpu, tid").rows() == [(0, 1)]
