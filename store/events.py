@@ -54,6 +54,7 @@ class Event:
         subjects: the columns with the tids the event is about; a task filter keeps it when one of them matches.
         context: what it does to the CPU's interrupt context: ``enter softirq|hardirq|hrtimer|ipi`` or ``leave``.
         context_vec: C expression of the vector that is entered.
+        imported: columns that only imports of other tools' traces fill; null in recordings.
         example: a question that uses it.
     """
 
@@ -66,6 +67,7 @@ class Event:
     subjects: tuple[str, ...] = ("tid",)
     context: str = ""
     context_vec: str = ""
+    imported: tuple[Field, ...] = ()
     example: str = ""
 
     @property
@@ -76,7 +78,7 @@ class Event:
     @property
     def columns(self) -> tuple[Field, ...]:
         """All columns of a row of this kind, base columns first."""
-        return BASE_FIELDS + self.fields
+        return BASE_FIELDS + self.fields + self.imported
 
 
 BOOKKEEPING = "bookkeeping"
@@ -187,6 +189,13 @@ _SCHED = (
         ),
         raw=True,
         subjects=("tid", "target_tid"),
+        imported=(
+            Field(
+                "context_source",
+                NAME,
+                "where an imported context is from: flags (of ftrace), stack (the call chain), unknown; null: recorded",
+            ),
+        ),
         example="wakeups by softirq net_rx | count by comm",
     ),
     Event(
@@ -468,6 +477,15 @@ _BOOKKEEPING = (
             _LOST_COUNT,
             Field("drain_delay", S64, "longest time between two drains in that second", unit="ns"),
             Field("cpu_time", S64, "CPU time the recorder has used", unit="ns"),
+        ),
+    ),
+    Event(
+        "unparsed",
+        BOOKKEEPING,
+        "a line of an imported text that could not be read; ts is that of the event before it",
+        fields=(
+            Field("line", S64, "number of the line in its file"),
+            Field("text", PATH, "its first 200 characters"),
         ),
     ),
 )

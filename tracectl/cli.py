@@ -23,6 +23,7 @@ from tracectl.text import nearest, visible
 # that help imports none of them (a test holds the two together).
 COMMANDS: dict[str, tuple[str, str]] = {
     "record": ("tracectl.command_record:record", "Record what the kernel does, into one Parquet file (root)."),
+    "import": ("tracectl.command_import:import_", "Make a capture of traces that other tools recorded."),
     "query": ("tracectl.command_query:query", "Answer a question from a capture."),
     "sql": ("tracectl.command_query:sql", "Run SQL on a capture, read-only."),
     "info": ("tracectl.command_info:info", "Show what was recorded, when, where, and what was lost."),

@@ -14,5 +14,6 @@ SELECT
     pid AS waker_pid, -- int: its process
     comm AS waker_comm, -- text: its name
     context, -- text: what the waker ran in
-    context_vec -- int: softirq vector or irq number of that context
+    context_vec, -- int: softirq vector or irq number of that context
+    context_source -- text: where an imported context is from, null where it was recorded
 FROM sched_waking

@@ -15,5 +15,6 @@ SELECT
     CAST(NULL AS INTEGER) AS waker_pid, -- int: not known from this event
     CAST(NULL AS VARCHAR) AS waker_comm, -- text: not known from this event
     CAST(NULL AS VARCHAR) AS context, -- text: not known from this event
-    CAST(NULL AS INTEGER) AS context_vec -- int: not known from this event
+    CAST(NULL AS INTEGER) AS context_vec, -- int: not known from this event
+    CAST(NULL AS VARCHAR) AS context_source -- text: not known from this event
 FROM sched_wakeup

@@ -1,0 +1,163 @@
+"""One import from begin to end: what the sources are, who reads them, and the capture they become."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracectl._version import __version__
+from tracectl.recorder.import_input import Input, blocks, is_html, traces_in_html
+from tracectl.recorder.import_spool import Spool, Totals
+from tracectl.recorder.import_text import TextReader
+from tracectl.recorder.import_tools import report_of
+from tracectl.store.errors import StrictError, UserError
+from tracectl.store.events import KINDS
+from tracectl.store.footer import Footer
+
+FORMATS = (
+    "ftrace text, trace-cmd report (also -R), trace.dat, perf script, perf.data, systrace and atrace (text or HTML); "
+    "each also as .gz, .xz, .zst, .bz2"
+)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What to import, where to.
+
+    Attributes:
+        sources: files, ``-`` for standard input.
+        output: the capture file.
+        force: replace an existing output.
+        strict: refuse when a line cannot be read.
+        command_line: what to note in the capture; default: this process's own.
+    """
+
+    sources: tuple[str, ...]
+    output: Path
+    force: bool = False
+    strict: bool = False
+    command_line: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
+
+
+@dataclass
+class Imported:
+    """What became of an import.
+
+    Attributes:
+        formats: source -> what it was recognised as.
+        stack_lines: lines of call chains, which are not kept.
+        elapsed_ns: from the first event to the last.
+    """
+
+    path: Path
+    totals: Totals
+    formats: dict[str, str]
+    stack_lines: int
+    elapsed_ns: int
+
+
+def import_traces(options: ImportOptions, on_progress: Progress | None = None) -> Imported:
+    """Make one capture of traces that other tools recorded.
+
+    Args:
+        on_progress: called now and then with the bytes read and their total, 0 when not known.
+
+    Raises:
+        UserError: a source that is no trace, or an option that cannot be meant.
+        RecordError: a tool that a binary trace needs is missing.
+        StrictError: ``strict``, and there are lines that could not be read.
+    """
+    _check_output(options)
+    footer = Footer([], [], 0, 0, version=__version__, command_line=list(options.command_line))
+    with closing(Spool(options.output.absolute().parent)) as spool:
+        formats, stack_lines = {}, 0
+        for name in options.sources:
+            with closing(Input(name)) as source:
+                formats[name], lines = _read(source, spool, footer, on_progress)
+                stack_lines += lines
+        if not spool.totals.events:
+            raise UserError(_no_events(options.sources, spool.totals), f"import reads {FORMATS}")
+        if options.strict and spool.totals.unparsed:
+            raise StrictError(
+                f"not imported: {unread_lines(spool.totals)}", "without --strict they are kept as kind unparsed"
+            )
+        spool.coverage()
+        spool.write(options.output, footer)
+        return Imported(options.output, spool.totals, formats, stack_lines, footer.end_ts - footer.start_ts)
+
+
+def unread_lines(totals: Totals) -> str:
+    """How many lines could not be read, and the first of them."""
+    plural = "line" if totals.unparsed == 1 else "lines"
+    first = "; ".join(f"line {line}: {text.strip()[:80]}" for line, text in totals.examples)
+    return f"{totals.unparsed} {plural} could not be read ({first})"
+
+
+def _no_events(sources: tuple[str, ...], totals: Totals) -> str:
+    problem = f"no event in {', '.join(sources)}"
+    return f"{problem}: {unread_lines(totals)}" if totals.unparsed else problem
+
+
+def _check_output(options: ImportOptions) -> None:
+    output = options.output
+    if output.is_dir():
+        raise UserError(f"{output} is a directory", "-o names a file")
+    if output.exists() and not options.force:
+        raise UserError(f"{output} exists", "--force replaces it, -o names another")
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        raise UserError(f"no such directory: {parent}", f"mkdir -p {parent}")
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"{parent} is not writable", "-o names a file in another directory")
+
+
+def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | None) -> tuple[str, int]:
+    """Read one source into the spool; returns what it is, and the lines of call chains in it."""
+    head = source.head
+    if head.startswith(b"PAR1"):
+        raise UserError(f"{source.name} is a Parquet file, maybe a capture already", f"tracectl info {source.name}")
+    tool = report_of(source)
+    if tool is not None:
+        with tool as chunks:
+            return tool.format, _read_text(chunks, spool, footer)
+    if b"\0" in head:
+        raise UserError(f"{source.name} is no trace that import knows", f"import reads {FORMATS}")
+    chunks = _watched(source, on_progress)
+    if is_html(head):
+        return "systrace HTML", _read_text(traces_in_html(chunks), spool, footer)
+    return "text", _read_text(chunks, spool, footer)
+
+
+def _watched(source: Input, on_progress: Progress | None) -> Iterator[bytes]:
+    for chunk in source.chunks():
+        yield chunk
+        if on_progress is not None:
+            on_progress(source.consumed(), source.size)
+
+
+def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> int:
+    reader = TextReader(spool)
+    for number, block in enumerate(blocks(chunks)):
+        if number == 0:
+            _read_header(block, footer)
+        reader.read(block)
+    return reader.stack_lines
+
+
+_HEADER = re.compile(rb"^# (hostname|os release|arch) : (.{1,200}?)\s*$", re.MULTILINE)
+_EVENT_HEADER = re.compile(rb"^# event : name = (?:\w+:)?(\w+),", re.MULTILINE)
+_FOOTER_NAMES = {"hostname": "host", "os release": "kernel", "arch": "machine"}
+
+
+def _read_header(text: bytes, footer: Footer) -> None:
+    """What ``perf script --header`` tells of the machine and of the events that were recorded."""
+    for name, value in _HEADER.findall(text):
+        setattr(footer, _FOOTER_NAMES[name.decode()], value.decode("utf-8", "backslashreplace"))
+    recorded = (name.decode() for name in _EVENT_HEADER.findall(text))
+    footer.kinds = sorted(set(footer.kinds) | {kind for kind in recorded if kind in KINDS})

@@ -1,0 +1,286 @@
+"""Imported rows on their way to a capture: put in order, held in windows on disk, typed once everything was seen."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tracectl.recorder.import_bytes import Positions
+from tracectl.recorder.import_states import state_names
+from tracectl.store.events import EXTRA, KINDS, Catalogue, Event
+from tracectl.store.fields import PATH, S64, Field
+from tracectl.store.footer import Footer, event_to_json
+from tracectl.store.schema import arrow_type, capture_schema, table_of
+from tracectl.store.writer import WINDOW_ROWS, write_file
+
+Columns = dict[str, pa.Array]
+_NUMBER = r"^(-?[0-9]{1,18}|0[xX][0-9a-fA-F]{1,16})?$"
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_FEW_UNPARSED = 5
+_NEVER = 2**63 - 1
+
+
+@dataclass
+class Totals:
+    """What was imported.
+
+    Attributes:
+        events: rows per kind, without bookkeeping.
+        lost: events that the source says it lost.
+        unparsed: lines that could not be read, the first few of them in ``examples`` as (file's line, text).
+    """
+
+    events: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    lost: int = 0
+    unparsed: int = 0
+    examples: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Spool:
+    """Takes the rows of block after block; :meth:`write` makes the capture.
+
+    Sorted by time, rows go through windows of a million on disk. Where a block begins earlier than the one before ended
+    (several files, unsorted text), all rows are sorted once at the end, in memory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.totals = Totals()
+        self.first_ts_by_cpu: dict[int, int] = {}
+        self.start_ts = _NEVER
+        self.end_ts = 0
+        self._folder = Path(tempfile.mkdtemp(prefix=".import-", dir=folder))
+        self._windows: list[dict[str, Path]] = []
+        self._tables: dict[str, list[pa.Table]] = defaultdict(list)
+        self._rows = 0
+        self._next_seq = 1
+        self._late = False
+        self._block: list[tuple[str, Columns, Positions]] = []
+        self._notes: list[tuple[str, dict[str, Any]]] = []
+        self._own_kinds: dict[str, tuple[str, dict[str, None]]] = {}  # kind -> (probe, its columns in order)
+        self._numeric: dict[str, bool] = {}  # whether a column of these is numbers so far
+        self._states: set[str] = set()
+        self._some_context = False
+
+    def add(self, kind: str, probe: str, columns: Columns, order: Positions) -> None:
+        """Take rows of one kind; ``order`` places them within the block where times are equal.
+
+        Columns of a kind that the catalogue does not have are named ``<kind>__<field>`` and texts.
+        """
+        if kind not in KINDS:
+            self._note_columns(kind, probe, columns)
+        elif kind == "sched_switch":
+            self._states.update(columns["prev_state"].dictionary.to_pylist())
+        elif kind == "sched_waking":
+            self._some_context |= columns["context"].null_count < len(order)
+        self.totals.events[kind] += len(order)
+        self._block.append((kind, columns, order))
+
+    def lost(self, ts: int, cpu: int | None, from_ts: int | None, count: int, cause: str = "ring_full") -> None:
+        """Take a gap: ``count`` events after ``from_ts`` (None: since ever) and before ``ts``."""
+        self.totals.lost += count
+        row = {"ts": max(ts, from_ts or 0), "cpu": cpu, "from_ts": from_ts, "lost_count": count, "cause": cause}
+        self._notes.append(("lost", row))
+
+    def unparsed(self, ts: Positions, lines: Positions, texts: pa.Array, order: Positions) -> None:
+        """Take lines that could not be read, each at a time; ``lines`` are their numbers in the file."""
+        self.totals.unparsed += len(order)
+        room = _FEW_UNPARSED - len(self.totals.examples)
+        self.totals.examples += zip(lines[:room].tolist(), texts[:room].to_pylist(), strict=True)
+        self._block.append(("unparsed", {"ts": pa.array(ts), "line": pa.array(lines), "text": texts}, order))
+
+    def end_block(self) -> None:
+        """Number the rows taken since the last call by (ts, order)."""
+        for kind, row in self._notes:
+            columns = {name: pa.array([value], arrow_type(_type_of(kind, name))) for name, value in row.items()}
+            self._block.append((kind, columns, np.array([-1])))
+        self._notes = []
+        block, self._block = self._block, []
+        if not block:
+            return
+        times = [np.asarray(columns["ts"]) for _, columns, _ in block]
+        ts = np.concatenate(times)
+        order = np.lexsort((np.concatenate([order for *_, order in block]), ts))
+        seq = np.empty(len(ts), np.int64)
+        seq[order] = np.arange(self._next_seq, self._next_seq + len(ts))
+        self._next_seq += len(ts)
+        self._late |= bool(self._rows or self._windows) and int(ts[order[0]]) < self.end_ts
+        self.end_ts = max(self.end_ts, int(ts[order[-1]]))
+        for (kind, columns, _), own in zip(block, np.split(seq, np.cumsum([len(t) for t in times])[:-1]), strict=True):
+            self._note_cpus(columns)
+            table = pa.table({**columns, "seq": pa.array(own)})
+            self._tables[kind].append(table if (own[1:] > own[:-1]).all() else table.take(pa.array(np.argsort(own))))
+        self._rows += len(ts)
+        if self._rows >= WINDOW_ROWS:
+            self._spill()
+
+    def _note_cpus(self, columns: Columns) -> None:
+        if "tid" in columns:  # no bookkeeping
+            self.start_ts = min(self.start_ts, pc.min(columns["ts"]).as_py())
+            cpus, first = np.unique(np.asarray(columns["cpu"].fill_null(-1)), return_index=True)
+            for cpu, at in zip(cpus.tolist(), first.tolist(), strict=True):
+                if cpu >= 0:
+                    self.first_ts_by_cpu.setdefault(cpu, columns["ts"][at].as_py())
+
+    def _note_columns(self, kind: str, probe: str, columns: Columns) -> None:
+        _, known = self._own_kinds.setdefault(kind, (probe, {}))
+        for name, column in columns.items():
+            if name not in _BASE:
+                known[name] = None
+                if self._numeric.setdefault(name, True):
+                    other = pc.any(pc.invert(pc.match_substring_regex(column.dictionary, _NUMBER))).as_py()
+                    self._numeric[name] = not other
+
+    def _spill(self) -> None:
+        window = {}
+        for kind, tables in self._tables.items():
+            window[kind] = self._folder / f"{len(self._windows)}.{kind}.arrow"
+            table = _one_table(tables)
+            with pa.OSFile(str(window[kind]), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+        self._windows.append(window)
+        self._tables.clear()
+        self._rows = 0
+
+    def coverage(self) -> None:
+        """Take a row for each kind: it was recorded from the first event to the last, as far as the text tells."""
+        events = Catalogue.of(self._own_events()).events
+        for kind in self.totals.events:
+            row = {
+                "ts": self.end_ts,
+                "cpu": None,
+                "from_ts": self.start_ts,
+                "stream": events[kind].stream,
+                "covered_kind": kind,
+            }
+            self._notes.append(("coverage", row))
+        self.end_block()
+
+    def close(self) -> None:
+        """Remove what is on disk."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def write(self, path: Path, footer: Footer) -> None:
+        """Write the capture; fills in the footer's kinds, CPUs and times."""
+        footer.extra_events = [event_to_json(event) for event in self._own_events()]
+        catalogue = footer.catalogue()
+        footer.kinds = sorted(set(footer.kinds) | set(self.totals.events))
+        footer.cpus = sorted(self.first_ts_by_cpu)
+        footer.start_ts, footer.end_ts = self.start_ts, self.end_ts
+        schema = capture_schema(catalogue, footer.kinds)
+        finish = _Finish(schema, state_names(self._states), self._some_context)
+        windows = self._all_windows()
+        if self._late:
+            windows = _in_one_order(windows)
+        write_file(path, schema, (finish.window(tables) for tables in windows), footer)
+
+    def _own_events(self) -> Iterator[Event]:
+        """Catalogue entries of the kinds that the catalogue does not have."""
+        for kind, (probe, names) in self._own_kinds.items():
+            fields = tuple(Field(name, S64 if self._numeric[name] else PATH, "as in the text") for name in names)
+            yield Event(kind, EXTRA, f"{probe}, from an imported text", (probe,), fields)
+
+    def _all_windows(self) -> Iterator[dict[str, pa.Table]]:
+        for window in self._windows:
+            tables = {}
+            for kind, path in window.items():
+                with pa.memory_map(str(path)) as file:
+                    tables[kind] = pa.ipc.open_file(file).read_all()
+            yield tables
+        yield {kind: _one_table(tables) for kind, tables in self._tables.items()}
+
+
+_BASE = ("ts", "cpu", "pid", "tid", "comm")
+# Null in all rows: to be found from the handlers' begins and ends; beside rows that know theirs: not known.
+_CONTEXT = ("context", "context_source")
+
+
+def _type_of(kind: str, column: str) -> str:
+    return next(c.type.arrow for c in KINDS[kind].columns if c.name == column)
+
+
+def _one_table(tables: list[pa.Table]) -> pa.Table:
+    """Tables of one kind, whose columns may differ, as one."""
+    whole = pa.concat_tables(tables, promote_options="default")
+    whole = whole.unify_dictionaries().combine_chunks()
+    seq = np.asarray(whole["seq"])
+    return whole if (seq[1:] > seq[:-1]).all() else whole.take(pa.array(np.argsort(seq)))
+
+
+def _in_one_order(windows: Iterator[dict[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
+    """All rows, numbered anew by time; equal times stay in the order they came in."""
+    gathered: dict[str, list[pa.Table]] = defaultdict(list)
+    for window in windows:
+        for kind, table in window.items():
+            gathered[kind].append(table)
+    whole = {kind: _one_table(tables) for kind, tables in gathered.items()}
+    keys = [np.concatenate([np.asarray(table[name]) for table in whole.values()]) for name in ("seq", "ts")]
+    seq = np.empty(len(keys[0]), np.int64)
+    seq[np.lexsort(keys)] = np.arange(1, len(seq) + 1)
+    ends = np.cumsum([table.num_rows for table in whole.values()])
+    done = {}
+    for (kind, table), own in zip(whole.items(), np.split(seq, ends[:-1]), strict=True):
+        place = table.schema.get_field_index("seq")
+        done[kind] = table.set_column(place, "seq", pa.array(own)).take(pa.array(np.argsort(own)))
+    yield done
+
+
+class _Finish:
+    """Casts tables to the capture's schema."""
+
+    def __init__(self, schema: pa.Schema, states: dict[str, str], some_context: bool) -> None:
+        self._schema = schema
+        self._states = states
+        self._some_context = some_context
+
+    def window(self, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+        """Tables by kind as the capture has them."""
+        return {kind: self._table(kind, table) for kind, table in tables.items()}
+
+    def _table(self, kind: str, table: pa.Table) -> pa.Table:
+        columns = {}
+        for name in table.column_names:
+            if name in self._schema.names:
+                column = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
+                if kind == "sched_switch" and name == "prev_state":
+                    column = _renamed(column, self._states)
+                elif kind == "sched_waking" and name in _CONTEXT and self._some_context:
+                    column = column.cast(pa.string()).fill_null("unknown")
+                columns[name] = _cast(column, self._schema.field(name).type)
+        return table_of(self._schema, kind, columns, table.num_rows)
+
+
+def _renamed(column: pa.DictionaryArray, names: dict[str, str]) -> pa.DictionaryArray:
+    words = [names.get(word, word) for word in column.dictionary.to_pylist()]
+    return pa.array(words, pa.string()).take(column.indices).dictionary_encode()
+
+
+def _cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if column.type == wanted:
+        return column
+    if pa.types.is_dictionary(wanted):
+        return column.cast(pa.string()).dictionary_encode().cast(wanted)
+    if pa.types.is_dictionary(column.type):
+        numbers = [_number(word) for word in column.dictionary.to_pylist()]
+        return pa.array(numbers, wanted).take(column.indices)
+    if pa.types.is_integer(column.type) and column.type.bit_width > wanted.bit_width:
+        # Numbers that a corrupted text makes too large for the column are not known.
+        limit = 1 << (wanted.bit_width - 1)
+        fits = pc.and_(pc.less(column, limit), pc.greater_equal(column, -limit))
+        column = pc.if_else(fits, column, None)
+    return column.cast(wanted)
+
+
+def _number(word: str | None) -> int | None:
+    if not word:
+        return None
+    value = int(word, 16) if word[:2] in ("0x", "0X") else int(word)
+    return value - (1 << 64) if value >= 1 << 63 else value

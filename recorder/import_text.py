@@ -1,0 +1,291 @@
+"""Kernel text to rows: ftrace, atrace, ``trace-cmd report`` (also -R) and ``perf script``, a block of lines at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from tracectl.recorder.import_bytes import Block, Mask, Positions
+from tracectl.recorder.import_context import Contexts
+from tracectl.recorder.import_heads import NONE, Heads, Names, read_heads, read_names
+from tracectl.recorder.import_kinds import (
+    CODES,
+    PLUGIN_STATE,
+    Source,
+    inferred_template,
+    known_templates,
+    source_of,
+)
+from tracectl.recorder.import_spool import Spool
+from tracectl.recorder.import_template import Columns, Part, Parts, Template, match_at_once, match_by_line
+
+MOST_KINDS = 500
+_MOST_LAYOUTS = 8
+_LONGEST_UNPARSED = 200
+_LONGEST_NAME = 64
+_TAB, _HASH = b"\t#"
+_WHOLE = Template.of([Part("text", "text")])
+_BUFFER = b"# entries-in-buffer/entries-written: "
+_BUFFER_COUNTS = re.compile(rb"(\d{1,15})/(\d{1,15})\s")
+_LOST = re.compile(r"(?:CPU:(\d{1,5}) )?\[(?:LOST )?(\d{1,15}) EVENTS(?: DROPPED| LOST)?\]\s*")
+_PERF_LOST = re.compile(r"PERF_RECORD_LOST(?:_SAMPLES)?:? lost(?: samples)?:? (\d{1,15})\s*")
+_NOT_EVENTS = re.compile(r"\s*(?:cpus=\d+|version = \d+|CPU \d+ is empty|\\?)\s*")
+
+
+class TextReader:
+    """Reads the blocks of one file, in order, into a spool.
+
+    Attributes:
+        lines: lines read so far.
+        stack_lines: lines of call chains, of which only the waker's context was taken.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.lines = 0
+        self.stack_lines = 0
+        self._layouts: dict[str, list[Template]] = {}
+        self._contexts = Contexts()
+        self._last_ts = 0
+        self._last_by_cpu: dict[int, int] = {}
+
+    def read(self, data: bytes) -> None:
+        """Read whole lines."""
+        block = Block(data)
+        lines = np.flatnonzero(block.ends > block.starts)
+        first = block.bytes[block.starts[lines]]
+        plain = lines[(first != _TAB) & (first != _HASH)]
+        frames = lines[first == _TAB]
+        self.stack_lines += len(frames)
+        heads = read_heads(block, plain)
+        names = read_names(block, heads)
+        self._note_overwritten(data, heads)
+        self._contexts.begin(block, heads, frames)
+        unread = [self._events(block, heads, names), self._other_lines(block, heads, plain)]
+        self._unparsed(block, heads, np.sort(np.concatenate(unread)))
+        self.lines += len(block.starts)
+        self._remember(heads)
+        self.spool.end_block()
+
+    def _note_overwritten(self, data: bytes, heads: Heads) -> None:
+        """Note what ftrace says was overwritten: before the first events, on whichever CPU."""
+        at = data.find(_BUFFER)
+        found = _BUFFER_COUNTS.match(data, at + len(_BUFFER)) if at >= 0 else None
+        gone = int(found[2]) - int(found[1]) if found else 0
+        if gone > 0 and len(heads.ts):
+            _, first = np.unique(heads.cpu, return_index=True)
+            self.spool.lost(int(heads.ts[first].max()), None, None, gone)
+
+    def _remember(self, heads: Heads) -> None:
+        if len(heads.ts):
+            self._last_ts = int(heads.ts[-1])
+            cpus, last = np.unique(heads.cpu[::-1], return_index=True)
+            self._last_by_cpu |= dict(zip(cpus.tolist(), heads.ts[::-1][last].tolist(), strict=True))
+
+    def _events(self, block: Block, heads: Heads, names: Names) -> Positions:
+        """Give the spool the rows of all events; returns the lines that could not be read."""
+        base = _Base(block, heads)
+        end = block.ends[heads.line]
+        unread = np.ones(len(end), np.bool_)
+        wakings = []
+        for name, which in _groups(block, names, end):
+            source = source_of(name)
+            parts, left = self._read_texts(block, source, names.text, end, which)
+            unread[which] = False
+            unread[left] = True
+            if source.kind == "sched_waking":
+                wakings += [(source, *part) for part in parts]
+                continue
+            for indices, columns in parts:
+                self._add(base, source, indices, columns)
+        for source, indices, columns in wakings:  # last: their contexts need all softirqs of the block
+            self._add(base, source, indices, columns | self._contexts.of_wakings(indices))
+        self._contexts.end()
+        return self._lost_by_perf(block, heads, names, np.flatnonzero(unread))
+
+    def _lost_by_perf(self, block: Block, heads: Heads, names: Names, which: Positions) -> Positions:
+        """Take perf's records of loss out of what could not be read; returns the other lines."""
+        marked = which[block.is_at(names.start[which], b"PERF_RECORD_LOST")]
+        lost = []
+        for index in marked.tolist():
+            line = int(heads.line[index])
+            found = _PERF_LOST.fullmatch(block.text(int(names.start[index]), int(block.ends[line]))[:80])
+            if found:
+                cpu = int(heads.cpu[index]) if heads.cpu[index] >= 0 else None
+                before, _ = self._around(heads, line, cpu)
+                self.spool.lost(int(heads.ts[index]), cpu, before, int(found[1]))
+                lost.append(index)
+        return heads.line[np.setdiff1d(which, np.array(lost, np.int64))]
+
+    def _read_texts(
+        self, block: Block, source: Source, start: Positions, end: Positions, which: Positions
+    ) -> tuple[Parts, Positions]:
+        if source.known:
+            templates = known_templates(source.kind)
+            parts, left = match_at_once(templates, block, start, end, which)
+            more, left = match_by_line(templates, block, start, end, left)
+            return parts + more, left
+        if source.kind not in self._layouts and len(self._layouts) >= MOST_KINDS:
+            return [], which
+        templates = self._layouts.setdefault(source.kind, [])
+        parts, left = match_at_once(templates, block, start, end, which)
+        while len(left) and len(templates) < _MOST_LAYOUTS:
+            templates.append(inferred_template(block.text(int(start[left[0]]), int(end[left[0]]))[:4096]))
+            more, left = match_at_once(templates[-1:], block, start, end, left)
+            parts += more
+        more, left = match_by_line(templates, block, start, end, left)
+        whole, _ = match_at_once([_WHOLE], block, start, end, left)
+        return parts + more + whole, left[:0]
+
+    def _add(self, base: _Base, source: Source, indices: Positions, columns: Columns) -> None:
+        if source.known:
+            columns = _as_catalogue(columns, source, len(indices))
+            if source.kind in ("softirq_entry", "softirq_exit"):
+                self._contexts.softirqs(source.kind, indices, columns["vec"])
+        else:
+            columns = {f"{source.kind}__{name}": column for name, column in columns.items()}
+        self.spool.add(source.kind, source.probe, {**base.columns(indices), **columns}, base.heads.line[indices])
+
+    def _other_lines(self, block: Block, heads: Heads, plain: Positions) -> Positions:
+        """Lines without a head: losses are noted, what is no event is passed over; returns the others."""
+        unread = []
+        for line in np.setdiff1d(plain, heads.line, assume_unique=True).tolist():
+            start, end = int(block.starts[line]), int(block.ends[line])
+            text = block.text(start, min(end, start + _LONGEST_UNPARSED))
+            lost = _LOST.fullmatch(text)
+            if lost:
+                cpu = int(lost[1]) if lost[1] else None
+                before, after = self._around(heads, line, cpu)
+                self.spool.lost(after, cpu, before, int(lost[2]))
+            elif not _NOT_EVENTS.fullmatch(text):
+                unread.append(line)
+        return np.array(unread, np.int64)
+
+    def _around(self, heads: Heads, line: int, cpu: int | None) -> tuple[int, int]:
+        """Times of the events before and after a line, of that CPU where it is known."""
+        same = np.ones(len(heads.ts), np.bool_) if cpu is None else heads.cpu == cpu
+        lines, times = heads.line[same], heads.ts[same]
+        at = int(np.searchsorted(lines, line))
+        earlier = self._last_ts if cpu is None else self._last_by_cpu.get(cpu, 0)
+        before = int(times[at - 1]) if at else earlier
+        return before, int(times[at]) if at < len(times) else max(before, self._last_ts)
+
+    def _unparsed(self, block: Block, heads: Heads, lines: Positions) -> None:
+        """Keep lines that could not be read, at the time of the event before them; perf's losses are among them."""
+        if not len(lines):
+            return
+        times = np.concatenate([[self._last_ts], heads.ts])[np.searchsorted(heads.line, lines, side="right")]
+        start = block.starts[lines]
+        texts = block.texts(start, np.minimum(block.ends[lines], start + _LONGEST_UNPARSED))
+        self.spool.unparsed(times, self.lines + lines + 1, texts, lines)
+
+
+class _Base:
+    """The columns that every row has."""
+
+    def __init__(self, block: Block, heads: Heads) -> None:
+        self.heads = heads
+        comm = block.texts(heads.comm_start, heads.comm_end)
+        names = comm.dictionary.to_pylist()
+        known = [None if name == "<...>" or re.fullmatch(r":-?\d+", name) else name for name in names]
+        distinct = list(dict.fromkeys(name for name in known if name is not None))
+        number = {name: index for index, name in enumerate(distinct)}
+        codes = np.array([-1 if name is None else number[name] for name in known], np.int64)
+        codes = codes[comm.indices.to_numpy(zero_copy_only=False)] if known else np.empty(0, np.int64)
+        # The idle thread is <idle> to ftrace and swapper to perf; its name in the kernel has the CPU's number.
+        idle = (heads.tid == 0) & (heads.cpu >= 0)
+        cpus = np.unique(heads.cpu[idle])
+        codes[idle] = len(distinct) + np.searchsorted(cpus, heads.cpu[idle])
+        self._codes = codes
+        idle_names = [f"swapper/{cpu}" for cpu in cpus.tolist()]
+        self._names, self._place = _without_repeats(distinct + idle_names)
+
+    def columns(self, which: Positions) -> Columns:
+        """ts, cpu, pid, tid and comm of some heads."""
+        heads = self.heads
+        codes = self._codes[which]
+        place = np.where(codes >= 0, self._place[np.maximum(codes, 0)] if len(self._place) else 0, 0)
+        comm = pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32), mask=codes < 0), self._names)
+        pid = np.where(heads.tid[which] == 0, 0, heads.pid[which])
+        return {
+            "ts": pa.array(heads.ts[which]),
+            "cpu": _numbers(heads.cpu[which]),
+            "pid": _numbers(pid),
+            "tid": _numbers(heads.tid[which]),
+            "comm": comm,
+        }
+
+
+def _without_repeats(names: list[str]) -> tuple[pa.Array, Positions]:
+    place = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    return pa.array(list(place), pa.string()), np.array([place[name] for name in names], np.int64)
+
+
+def _numbers(values: Positions) -> pa.Array:
+    return pa.array(values, mask=values == NONE)
+
+
+def _groups(block: Block, names: Names, line_end: Positions) -> Iterator[tuple[str, Positions]]:
+    """Event names and the indices of their heads; moves the ends of texts that stand in brackets."""
+    usable = names.named & (names.end - names.start <= _LONGEST_NAME)
+    for form in _special_forms(block, names, line_end, ~usable):
+        yield from _by_text(block, *form)
+    yield from _by_text(block, np.flatnonzero(usable), names.start[usable], names.end[usable], "")
+
+
+def _by_text(
+    block: Block, which: Positions, start: Positions, end: Positions, prefix: str
+) -> Iterator[tuple[str, Positions]]:
+    """Groups of equal text: (prefix + text, members of ``which``)."""
+    if not len(which):
+        return
+    encoded = block.texts(start, end)
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(encoded.dictionary) + 1))
+    for code, name in enumerate(encoded.dictionary.to_pylist()):
+        members = order[bounds[code] : bounds[code + 1]]
+        if len(members):
+            yield prefix + name, which[members]
+
+
+def _special_forms(
+    block: Block, names: Names, line_end: Positions, which: Mask
+) -> Iterator[tuple[Positions, Positions, Positions, str]]:
+    """Events whose name no colon ends: ``sys_close(fd: 3)`` and ``sys_close -> 0x0`` of ftrace, ``f <-g`` of its
+    function tracer. Moves ``names.text`` to what follows the name."""
+    index = np.flatnonzero(which)
+    start = names.start[index]
+    space = np.minimum(block.word_end(start), line_end[index])
+    syscall = block.is_at(start, b"sys_")
+    leaving = syscall & block.is_at(space, b" -> ")
+    names.text[index[leaving]] = space[leaving] + 4
+    yield index[leaving], start[leaving] + 4, space[leaving], "sys_exit_"
+    bracket = block.next(ord("("), start)
+    entering = syscall & ~leaving & (bracket < line_end[index])
+    closing = line_end[index[entering]] - 1
+    good = block.bytes[closing] == ord(")")
+    entering = index[entering][good]
+    line_end[entering] -= 1
+    names.text[entering] = block.next(ord("("), names.start[entering]) + 1
+    yield entering, names.start[entering] + 4, names.text[entering] - 1, "sys_enter_"
+
+
+def _as_catalogue(columns: Columns, source: Source, rows: int) -> Columns:
+    """Columns of a known kind as the catalogue has them."""
+    if PLUGIN_STATE in columns:
+        state = columns.pop(PLUGIN_STATE)
+        words = [("I" if word == "W" else word) for word in state.dictionary.to_pylist()]
+        columns["prev_state"] = pa.array(words, pa.string()).take(state.indices).dictionary_encode()
+    if source.vector:
+        zeros = pa.array(np.zeros(rows, np.int32))
+        columns["vector"] = pa.DictionaryArray.from_arrays(zeros, pa.array([source.vector]))
+    for name, codes in CODES.items():
+        if name in columns and pa.types.is_dictionary(columns[name].type):
+            words = columns[name].dictionary.to_pylist()
+            numbers = [codes.get(word, int(word) if word.isdecimal() and len(word) < 10 else None) for word in words]
+            columns[name] = pa.array(numbers, pa.int64()).take(columns[name].indices)
+    return columns
