@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from statistics import median
@@ -122,15 +123,15 @@ def test_times_are_within_microseconds(workload: Workload) -> None:
 
 
 class Wait(NamedTuple):
-    """A wait in a run queue as timehist prints it: begin of the slice after it (ns, whole us), its length in us."""
+    """A wait in a run queue as timehist prints it, in whole microseconds."""
 
     cause: str
     us: int
 
 
 @cache
-def _timehist(workload: Workload) -> dict[tuple[int, int], tuple[Wait | None, str, int]]:
-    """(cpu, end of slice in us) -> the wait before the slice, how the slice before ended, its thread.
+def _timehist(workload: Workload) -> dict[tuple[int, int], tuple[Wait | None, str]]:
+    """(cpu, end of slice in us) -> the wait before the slice, how the slice before it ended.
 
     Definitions of ``perf sched timehist`` (6.1), which ``delays`` shares but for the four marked ones:
 
@@ -144,7 +145,7 @@ def _timehist(workload: Workload) -> dict[tuple[int, int], tuple[Wait | None, st
     - (4) a waking that comes while the thread is still on its CPU is forgotten at the switch-out; ``delays`` counts
       the wait of a thread that such a waking has made runnable again from the switch-out.
     """
-    found: dict[tuple[int, int], tuple[Wait | None, str, int]] = {}
+    found: dict[tuple[int, int], tuple[Wait | None, str]] = {}
     last: dict[int, str] = {}
     for line in workload.perf("sched", "timehist", "--state"):
         m = SLICE.match(line)
@@ -157,22 +158,17 @@ def _timehist(workload: Workload) -> dict[tuple[int, int], tuple[Wait | None, st
             wait = Wait("wakeup", delay)
         elif last.get(tid) in ("R", "W") and waited:
             wait = Wait("preempted", waited)
-        found[int(m[3]), int(m[1] + m[2])] = (wait, last.get(tid, ""), tid)
+        found[int(m[3]), int(m[1] + m[2])] = (wait, last.get(tid, ""))
         last[tid] = m[8]
     return found
 
 
-def test_delays_agree_with_timehist(workload: Workload) -> None:
-    """Wait by wait for every thread of the machine; then, for the workload's, the same count and sum within 1 %."""
-    delays = {
-        row[0]: row[1:] for row in workload.rows("SELECT end_seq, seq, ts, end_ts, cause, dur, since_ts FROM delays")
-    }
+def _waits(workload: Workload) -> Iterator[tuple[int, int, int]]:
+    """(thread, wait by ``delays``, the same on perf's clock readings; ns), each equal to what timehist prints."""
+    delays = {row[0]: row[1:] for row in workload.rows("SELECT end_seq, seq, since_ts, cause, dur FROM delays")}
     perf_time = _perf_times(workload)
-    started = max(pairs[0].ours.ts for pairs in _pairs(workload).values())
     timehist = _timehist(workload)
-    count: Counter[int] = Counter()
-    theirs: Counter[int] = Counter()
-    ours: Counter[int] = Counter()
+    started = max(pairs[0].ours.ts for pairs in _pairs(workload).values())
     for cpu, pairs in _pairs(workload).items():
         for before, after in pairwise(pairs):
             tid = after.perf.prev
@@ -181,34 +177,38 @@ def test_delays_agree_with_timehist(workload: Workload) -> None:
             seen = after.follows and before.perf.next == tid and after.perf.seen_as == tid
             if tid == 0 or not seen or entry is None:
                 continue
-            wait, state_before, _ = entry
-            found = delays.get(before.ours.seq)
-            if found is not None and (found[5] < started or found[3] == "new"):
-                continue  # began before perf did, or (3)
-            if found is not None and found[0] not in perf_time:
-                continue  # its waking or switch-out is among the events that this machine hides from perf
-            if found is not None and wait is None and found[3] == "wakeup" and state_before not in ("R", "W", ""):
-                assert _woken_before_leaving(workload, tid, found[0])  # (4)
+            wait, state_before = entry
+            seq, since_ts, cause, dur = delays.get(before.ours.seq, (None, 0, None, 0))
+            if seq is not None and (since_ts < started or cause == "new" or seq not in perf_time):
+                continue  # it began before perf did, (3), or its begin is an event that this machine hides from perf
+            if cause == "wakeup" and wait is None and state_before not in ("R", "W", ""):
+                assert _woken_before_leaving(workload, tid, seq)  # (4)
                 continue
-            assert (wait is None) == (found is None), (tid, wait, found)
-            if wait is None or found is None:
-                continue
-            seq, _, _, cause, dur, _ = found
-            assert cause == wait.cause
-            # On perf's clock readings the wait is the same to the microsecond it prints.
-            assert abs((before.perf.ts - perf_time[seq]) / 1000 - wait.us) <= 1, (tid, cause)
-            count[tid] += 1
-            theirs[tid] += wait.us * 1000
-            ours[tid] += dur
+            assert cause == (wait.cause if wait else None), (tid, after)
+            if wait is not None:
+                exact = before.perf.ts - perf_time[seq]
+                assert abs(exact / 1000 - wait.us) <= 1, (tid, after)
+                yield tid, dur, exact
+
+
+def test_delays_agree_with_timehist(workload: Workload) -> None:
+    """Wait by wait for every thread of the machine; then, for the workload's, the same count and sum within 1 %."""
     tasks = {task["tid"]: task["comm"] for task in workload.truth["tasks"]}
-    compared = {tid: comm for tid, comm in tasks.items() if count[tid] > 10}
-    assert len(compared) >= 8
+    waits = defaultdict(list)
+    for tid, ours, theirs in _waits(workload):
+        if tid in tasks:
+            waits[tid].append((ours, theirs))
     total = workload.rows("SELECT COUNT(*) FROM delays WHERE tid IN (SELECT UNNEST($t::INTEGER[]))", t=list(tasks))
-    assert sum(count[tid] for tid in tasks) > 0.8 * total[0][0]
-    for tid, comm in compared.items():
-        # timehist cuts each wait down to whole microseconds, and the recorders read the clock one after the other.
-        allowed = 0.01 * theirs[tid] + 2_000 * count[tid]
-        assert abs(ours[tid] - theirs[tid]) <= allowed, f"{comm}: {ours[tid]} and {theirs[tid]} ns, {count[tid]} waits"
+    compared = sum(len(found) for found in waits.values())
+    assert compared > 0.8 * total[0][0]
+    # Between the two recorders' readings of the clock the machine can be interrupted.
+    calm = {tid: [pair for pair in found if abs(pair[0] - pair[1]) < 20_000] for tid, found in waits.items()}
+    assert sum(len(found) for found in calm.values()) > 0.98 * compared
+    assert sum(len(found) > 10 for found in calm.values()) >= 8
+    for tid, found in calm.items():
+        ours, theirs = (sum(pair[which] for pair in found) for which in (0, 1))
+        # They are some 0.3 us further apart at a wakeup than at a switch; the threads' waits are 10 us and longer.
+        assert abs(ours - theirs) <= 0.01 * theirs + 500 * len(found), f"{tasks[tid]}: {len(found)} waits"
 
 
 def _woken_before_leaving(workload: Workload, tid: int, seq: int) -> bool:
