@@ -19,9 +19,9 @@ WITH events AS (
     UNION ALL SELECT seq, ts, cpu, 'waking', 0, NULL, NULL FROM sched_waking
 ),
 slices AS (
-    SELECT *, MAX(CASE WHEN what = 'switch' THEN seq END) OVER before AS slice,
-        MAX(CASE WHEN what = 'switch' THEN ts END) OVER before AS since_ts,
-        MAX(CASE WHEN what = 'switch' OR context = 'softirq' THEN 1 END) OVER before AS known
+    SELECT *, LAST_VALUE(CASE WHEN what = 'switch' THEN seq END IGNORE NULLS) OVER before AS slice,
+        LAST_VALUE(CASE WHEN what = 'switch' THEN ts END IGNORE NULLS) OVER before AS since_ts,
+        LAST_VALUE(CASE WHEN what = 'switch' OR context = 'softirq' THEN 1 END IGNORE NULLS) OVER before AS known
     FROM events
     WINDOW before AS (PARTITION BY cpu ORDER BY seq ROWS UNBOUNDED PRECEDING)
 ),
@@ -64,7 +64,7 @@ SELECT
     waking.cpu, -- int: CPU the waker ran on
     waking.target_prio AS prio, -- int: kernel priority of the woken thread
     waking.target_cpu AS prev_cpu, -- int: CPU the woken thread ran on last
-    'spans' AS context_source, -- text: recorded (computed in the kernel) or spans (from the handlers' begins and ends)
+    'spans' AS context_source, -- text: recorded (computed in the kernel), flags (of ftrace), stack (the call chain), spans (the handlers' begins and ends), unknown
     COALESCE(gap.reach < COALESCE(found.since_ts, 0), TRUE) AS certain -- bool: no lost event can change the row
 FROM sched_waking AS waking
 JOIN innermost AS found ON found.seq = waking.seq AND found.what = 'waking'
