@@ -81,7 +81,7 @@ def export(
         relations = Relations(opened, context_by_spans=context_source(opened, database) == "spans")
         answer = language.ask(opened, asked, database=database) if asked else None
         with _destination(target, form, force) as stream:
-            _write(chosen, stream, Source(opened, database, relations, answer, asked))
+            _write(chosen, stream, Source(opened, database, relations, answer, asked, memory))
         if answer is not None:
             click.echo(f"tracectl: {answer.qualification}", err=True)
 

@@ -1,7 +1,8 @@
 """Switches and wakeups as Perfetto's ftrace bundles: compact columns, and whole events where these would be wrong.
 
 A compact switch has no thread that leaves, a compact waking no waker: Perfetto takes whom the switch before brought in.
-Where that is not so (the first switch of a CPU, after a gap, two events at the same time) the whole event is written.
+Where that is not so (the first switch of a CPU, after a gap) or not clear (a switch and a waking at the same
+time) the whole event is written; Perfetto then knows the waker, but not whether an interrupt woke.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from tracectl.export_source import Source
 Bools = npt.NDArray[np.bool_]
 
 SWITCHES = (
-    "SELECT ts, cpu, tid, comm, prev_prio, prev_state, next_tid, next_prio, next_comm FROM sched_switch "
+    "SELECT seq, ts, cpu, tid, comm, prev_prio, prev_state, next_tid, next_prio, next_comm FROM sched_switch "
     "WHERE seq BETWEEN $first AND $last ORDER BY cpu, seq"
 )
 # common_flags of the kernel's ring buffer, as far as Perfetto reads them: TRACE_FLAG_HARDIRQ 8, TRACE_FLAG_SOFTIRQ 16.
 WAKINGS = (
-    "SELECT ts, cpu, waker_tid, tid, comm, prio, prev_cpu, CASE WHEN context = 'task' THEN 0 "
+    "SELECT seq, ts, cpu, waker_tid, tid, comm, prio, prev_cpu, CASE WHEN context = 'task' THEN 0 "
     "WHEN context = 'softirq' THEN 16 WHEN context IN ('hardirq', 'hrtimer', 'ipi', 'nmi') THEN 8 END AS flags "
     "FROM wakeups WHERE seq BETWEEN $first AND $last ORDER BY cpu, seq"
 )
@@ -77,71 +78,63 @@ class SchedBundles:
 
     def pages(self, source: Source) -> Iterator[Any]:
         """All bundles of a capture."""
-        wakings = (
-            iter(source.pages(["wakeups"], WAKINGS, every=True)) if "sched_waking" in source.capture.kinds else None
-        )
-        for switches in source.pages(["sched_switch"], SWITCHES, every=True):
-            woken = next(wakings) if wakings is not None else None
-            yield from self._page(switches, woken)
+        # Of a sched_wakeup, current may be a bystander: no waker to draw an arrow from.
+        only = WAKINGS if "sched_waking" in source.capture.kinds else WAKINGS.replace("WHERE", "WHERE FALSE AND")
+        wakings = source.pages(["wakeups"], only, every=True)
+        switches = source.pages(["sched_switch"], SWITCHES, every=True)
+        for page in zip(switches, wakings, strict=True):
+            yield from self._page(*page)
 
-    def _page(self, switches: pa.Table, wakings: pa.Table | None) -> Iterator[Any]:
-        switch_cpus = numbers(switches, "cpu")
-        waking_cpus = numbers(wakings, "cpu") if wakings is not None else np.empty(0, dtype=np.int64)
+    def _page(self, switches: pa.Table, wakings: pa.Table) -> Iterator[Any]:
+        switch_cpus, waking_cpus = numbers(switches, "cpu"), numbers(wakings, "cpu")
         for cpu in np.union1d(switch_cpus, waking_cpus).tolist():
-            bundle = self.pb.FtraceEventBundle(cpu=cpu)
-            names = Interned()
-            mine = _part(switches, switch_cpus, cpu)
-            if wakings is not None:
-                self._wakings(bundle, names, _part(wakings, waking_cpus, cpu), mine, cpu)
-            self._switches(bundle, names, mine, cpu)
+            mine, woken = _part(switches, switch_cpus, cpu), _part(wakings, waking_cpus, cpu)
+            tied = np.intersect1d(numbers(mine, "ts"), numbers(woken, "ts"))
+            compact_wakings = self._waker_runs(woken, mine, cpu) & ~np.isin(numbers(woken, "ts"), tied)
+            compact_switches = self._continues(mine, cpu) & ~np.isin(numbers(mine, "ts"), tied)
+            bundle, names = self.pb.FtraceEventBundle(cpu=cpu), Interned()
+            self._switches(bundle.compact_sched, names, mine.filter(pa.array(compact_switches)))
+            self._wakings(bundle.compact_sched, names, woken.filter(pa.array(compact_wakings)))
             bundle.compact_sched.intern_table.extend(names.places)
+            rest = (mine.filter(pa.array(~compact_switches)), woken.filter(pa.array(~compact_wakings)))
+            for row in sorted((row for table in rest for row in table.to_pylist()), key=lambda row: row["seq"]):
+                self._whole(bundle, row)
             yield bundle
 
-    def _switches(self, bundle: Any, names: Interned, rows: pa.Table, cpu: int) -> None:
+    def _continues(self, switches: pa.Table, cpu: int) -> Bools:
+        """Whether the thread that leaves is the one that came before; remembers the last one."""
+        if not switches.num_rows:
+            return np.empty(0, dtype=np.bool_)
+        following = numbers(switches, "next_tid")
+        _, before = self._running.get(cpu, (0, NO_TID))
+        self._running[cpu] = (int(numbers(switches, "ts")[-1]), int(following[-1]))
+        same: Bools = numbers(switches, "tid") == np.concatenate(([before], following[:-1]))
+        return same
+
+    def _waker_runs(self, wakings: pa.Table, switches: pa.Table, cpu: int) -> Bools:
+        """Whether the waker is who the last switch brought in, and the context is known."""
+        began, before = self._running.get(cpu, (-1, NO_TID))
+        running = np.concatenate(([before], numbers(switches, "next_tid")))
+        switch_ts = np.concatenate(([began], numbers(switches, "ts")))
+        last = np.maximum(np.searchsorted(switch_ts, numbers(wakings, "ts"), side="left") - 1, 0)
+        known = numbers(wakings, "flags", -1) >= 0
+        runs: Bools = known & (running[last] == numbers(wakings, "waker_tid", NO_TID - 1))
+        return runs
+
+    def _switches(self, compact: Any, names: Interned, rows: pa.Table) -> None:
         if not rows.num_rows:
             return
-        tids, following = numbers(rows, "tid"), numbers(rows, "next_tid")
-        _, before = self._running.get(cpu, (0, NO_TID))
-        follows: Bools = tids == np.concatenate(([before], following[:-1]))
-        self._running[cpu] = (int(numbers(rows, "ts")[-1]), int(following[-1]))
-        for row in rows.filter(pa.array(~follows)).to_pylist():
-            self._whole(bundle, row, row["tid"], "sched_switch").SetInParent()
-            event = bundle.event[-1].sched_switch
-            event.prev_comm, event.prev_pid, event.prev_prio = row["comm"] or "", row["tid"], row["prev_prio"] or 0
-            event.next_comm, event.next_pid = row["next_comm"] or "", row["next_tid"]
-            event.next_prio, event.prev_state = row["next_prio"] or 0, state_bits(row["prev_state"])
-        rows = rows.filter(pa.array(follows))
-        compact = bundle.compact_sched
         compact.switch_timestamp.extend(self._deltas(rows))
         states = rows.column("prev_state").combine_chunks().dictionary_encode(null_encoding="encode")
-        bits = np.array([state_bits(state) for state in states.dictionary.to_pylist()] or [0], dtype=np.int64)
+        bits = np.array([state_bits(state) for state in states.dictionary.to_pylist()], dtype=np.int64)
         compact.switch_prev_state.extend(bits[states.indices.to_numpy()].tolist())
         compact.switch_next_pid.extend(numbers(rows, "next_tid").tolist())
         compact.switch_next_prio.extend(numbers(rows, "next_prio").tolist())
         compact.switch_next_comm_index.extend(names.of(rows.column("next_comm")))
 
-    def _wakings(self, bundle: Any, names: Interned, rows: pa.Table, switches: pa.Table, cpu: int) -> None:
-        """Write the wakings of a page; ``switches`` are those of the same page and CPU, not yet written."""
+    def _wakings(self, compact: Any, names: Interned, rows: pa.Table) -> None:
         if not rows.num_rows:
             return
-        began, before = self._running.get(cpu, (-1, NO_TID))
-        switch_ts = np.concatenate(([began], numbers(switches, "ts")))
-        running = np.concatenate(([before], numbers(switches, "next_tid")))
-        times = numbers(rows, "ts")
-        earlier = np.searchsorted(switch_ts, times, side="left")
-        unambiguous = earlier == np.searchsorted(switch_ts, times, side="right")
-        known = ~rows.column("flags").is_null().to_numpy()
-        same = running[np.maximum(earlier - 1, 0)] == numbers(rows, "waker_tid", NO_TID - 1)
-        follows: Bools = (earlier > 0) & unambiguous & same & known
-        for row in rows.filter(pa.array(~follows)).to_pylist():
-            self._whole(bundle, row, row["waker_tid"] or 0, "sched_waking")
-            if row["flags"] is not None:
-                bundle.event[-1].common_flags = row["flags"]
-            event = bundle.event[-1].sched_waking
-            event.comm, event.pid, event.prio = row["comm"] or "", row["tid"], row["prio"] or 0
-            event.success, event.target_cpu = 1, row["prev_cpu"] or 0
-        rows = rows.filter(pa.array(follows))
-        compact = bundle.compact_sched
         compact.waking_timestamp.extend(self._deltas(rows))
         compact.waking_pid.extend(numbers(rows, "tid").tolist())
         compact.waking_target_cpu.extend(numbers(rows, "prev_cpu").tolist())
@@ -149,9 +142,22 @@ class SchedBundles:
         compact.waking_comm_index.extend(names.of(rows.column("comm")))
         compact.waking_common_flags.extend(numbers(rows, "flags").tolist())
 
-    def _whole(self, bundle: Any, row: dict[str, Any], current: int, kind: str) -> Any:
-        event = bundle.event.add(timestamp=int(self.clocks.boottime(np.array([row["ts"]]))[0]), pid=current)
-        return getattr(event, kind)
+    def _whole(self, bundle: Any, row: dict[str, Any]) -> None:
+        """Write a switch or a waking as an event of its own."""
+        event = bundle.event.add(timestamp=int(self.clocks.boottime(np.array([row["ts"]]))[0]))
+        if "waker_tid" in row:
+            event.pid = row["waker_tid"] or 0
+            if row["flags"] is not None:
+                event.common_flags = row["flags"]
+            waking = event.sched_waking
+            waking.comm, waking.pid, waking.prio = row["comm"] or "", row["tid"], row["prio"] or 0
+            waking.success, waking.target_cpu = 1, row["prev_cpu"] or 0
+            return
+        event.pid = row["tid"]
+        switch = event.sched_switch
+        switch.prev_comm, switch.prev_pid, switch.prev_prio = row["comm"] or "", row["tid"], row["prev_prio"] or 0
+        switch.next_comm, switch.next_pid = row["next_comm"] or "", row["next_tid"]
+        switch.next_prio, switch.prev_state = row["next_prio"] or 0, state_bits(row["prev_state"])
 
     def _deltas(self, rows: pa.Table) -> list[int]:
         """Times as the compact form has them: the first, then the differences."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tracectl.store.database import DEFAULT_MEMORY_LIMIT
 from tracectl.store.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Source:
         relations: its relations, with the context of wakeups from where this capture has it.
         answer: the answer whose rows are exported; None: the whole capture.
         question: what was asked, empty for none.
+        memory: limit for another database that an export makes.
     """
 
     capture: Capture
@@ -39,6 +41,7 @@ class Source:
     relations: Relations
     answer: Answer | None = None
     question: str = ""
+    memory: str = DEFAULT_MEMORY_LIMIT
 
     def table(self, names: Iterable[str], sql: str) -> pa.Table:
         """The rows of a statement over these relations."""

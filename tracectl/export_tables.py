@@ -81,10 +81,10 @@ def write_duckdb(path: Path, source: Source) -> None:
     files = (*source.capture.files, *(path.with_name(path.name + suffix) for suffix in _BESIDE))
     path.unlink(missing_ok=True)
     footer = quote_string(source.capture.footer.to_json().decode())
-    with Database(files) as database:
+    with Database(files, source.memory) as database:
         database.execute(f"ATTACH {quote_string(str(path))} AS made")
         head = source.relations.with_clause(["capture"])
-        database.execute(f"CREATE TABLE made.capture AS\n{head}\nSELECT * FROM capture ORDER BY seq")
+        database.execute(f"CREATE TABLE made.capture AS\n{head}\nSELECT * FROM capture")
         database.execute(f"CREATE TABLE made.footer AS SELECT CAST({footer} AS JSON) AS footer")
         if source.answer is not None:
             database.execute(f"CREATE TABLE made.answer AS\n{source.answer.sql_literal}")

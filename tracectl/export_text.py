@@ -193,7 +193,9 @@ def write_perf(stream: IO[bytes], source: Source) -> None:
 
 
 def _write_lines(stream: IO[bytes], source: Source, *, perf: bool, asked: bool) -> None:
-    source.database.execute(f"CREATE OR REPLACE TEMP MACRO clean(s) AS {escaped_sql('s')}")
+    # Perfetto takes </script> for the end of a systrace page.
+    clean = f"replace({escaped_sql('s')}, '</', '\\x3c/')"
+    source.database.execute(f"CREATE OR REPLACE TEMP MACRO clean(s) AS {clean}")
     for page in source.pages(["capture"], _lines_sql(source, perf, asked)):
         for part in line_bytes(page.column("line")):
             stream.write(part)
