@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING
 
 from tracectl.export_chrome import dumps
-from tracectl.export_rows import DETAILS
+from tracectl.export_rows import DETAILS, harmless
 from tracectl.store.errors import NotRecordedError, UserError
-from tracectl.text import visible
 
 if TYPE_CHECKING:
     from tracectl.export_source import Source
@@ -26,7 +25,7 @@ def write_folded(stream: IO[bytes], source: Source) -> None:
     """``frame;frame;frame ns`` lines, for flamegraph.pl and its kin."""
     for frames, ns in _stacks(source, "folded"):
         # A semicolon would begin another frame; a line end is no frame either.
-        line = ";".join(visible(frame).replace(";", "\\x3b") for frame in frames)
+        line = ";".join(harmless(frame).replace(";", "\\x3b") for frame in frames)
         stream.write(f"{line} {ns}\n".encode())
 
 

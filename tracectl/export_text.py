@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING
 
+from tracectl.export_rows import harmless
 from tracectl.export_source import escaped_sql
 from tracectl.store.database import quote_string
 from tracectl.store.events import SOFTIRQS, TCP_STATES, Event
 from tracectl.store.relations import quote_name
-from tracectl.text import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -188,12 +188,12 @@ def write_perf(stream: IO[bytes], source: Source) -> None:
     asked = source.keep_answer("perf-script")
     footer = source.capture.footer
     for name, value in (("hostname", footer.host), ("os release", footer.kernel), ("arch", footer.machine)):
-        stream.write(f"# {name} : {visible(value)}\n".encode() if value else b"")
+        stream.write(f"# {name} : {harmless(value)}\n".encode() if value else b"")
     _write_lines(stream, source, perf=True, asked=asked)
 
 
 def _write_lines(stream: IO[bytes], source: Source, *, perf: bool, asked: bool) -> None:
-    # Perfetto takes </script> for the end of a systrace page.
+    # As harmless(), in SQL. Perfetto takes </script> for the end of a systrace page.
     clean = f"replace({escaped_sql('s')}, '</', '\\x3c/')"
     source.database.execute(f"CREATE OR REPLACE TEMP MACRO clean(s) AS {clean}")
     for page in source.pages(["capture"], _lines_sql(source, perf, asked)):
