@@ -18,11 +18,14 @@ import numpy as np
 from tracectl.recorder.import_bytes import SPACE, Block, Mask, Positions
 
 _HEAD = re.compile(
-    rb"\s*(?P<comm>.{1,64}?)(?:-|\s+(?:(?P<pid1>\d+)/)?)(?P<tid>-1|\d+)\s*(?:\(\s*(?P<pid2>\d+|-+)\))?"
-    rb"(?:\s+\[(?P<cpu>\d+)\])?(?:\s+(?P<flags>[.\w#]{4,8}?))?\s*(?P<s>\d{1,10})\.(?P<f>\d{6}|\d{9}):"
+    rb"\s*(?P<comm>.{1,64}?)(?:-|\s+(?:(?P<pid1>\d{1,9})/)?)(?P<tid>-1|\d{1,9})\s*(?:\(\s*(?P<pid2>\d{1,9}|-+)\))?"
+    rb"(?:\s+\[(?P<cpu>\d{1,4})\])?(?:\s+(?P<flags>[.\w#]{4,8}?))?\s*(?P<s>\d{1,9})\.(?P<f>\d{6}|\d{9}):"
 )
 NONE = -1
 _LONGEST_FLAGS = 8
+_LATEST = 9_000_000_000  # seconds whose nanoseconds are still a number of 64 bits
+_TOO_LARGE = 1_000_000_000  # the kernel's largest pid is 2^22
+_TOO_MANY_CPUS = 10_000
 _COLON, _DOT, _OPEN, _CLOSE, _PAREN, _PAREN_END, _MINUS, _SLASH = b":.[]()-/"
 
 
@@ -92,7 +95,7 @@ def _fast(block: Block, lines: Positions, colon: Positions) -> tuple[Heads, Mask
     text, start = block.bytes, block.starts[lines]
     dot = np.where(text[colon - 7] == _DOT, colon - 7, colon - 10)
     seconds, at = block.number_before(dot)
-    ok = at < dot
+    ok = (at < dot) & (seconds <= _LATEST)
     fraction, digits = block.number(dot + 1)
     ts = seconds * 1_000_000_000 + np.where(digits == 6, fraction * 1000, fraction)
 
@@ -122,6 +125,7 @@ def _fast(block: Block, lines: Positions, colon: Positions) -> tuple[Heads, Mask
     ok &= minus | (text[tid_start - 1] == SPACE)
     comm_start = block.skip(start)
     ok &= (comm_start < comm_end) & (comm_end - comm_start <= 64)
+    ok &= (tid < _TOO_LARGE) & (pid < _TOO_LARGE) & (~has_cpu | (cpu < _TOO_MANY_CPUS))
     heads = Heads(
         lines, ts, np.where(has_cpu, cpu, NONE), np.where(unknown, NONE, tid), pid,
         comm_start, comm_end, flags_start, flags_end, colon + 1,
@@ -195,6 +199,6 @@ def read_names(block: Block, heads: Heads) -> Names:
     ending = colons[(after == SPACE) | (after < 32) | (after == ord("\\"))]
     ending = np.concatenate([ending, [len(block.bytes)]])
     end = ending[np.searchsorted(ending, start)]
-    named = (end < line_end) & (end > start) & (block.word_end(start) > end)
+    named = (end < line_end) & (end > start) & (block.word_end(start) > end) & (block.next(_PAREN, start) > end)
     text = np.where(named, np.minimum(block.skip(end + 1), line_end), start)
     return Names(start, np.where(named, end, start), text, named)

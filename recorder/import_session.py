@@ -147,6 +147,7 @@ def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> int:
         if number == 0:
             _read_header(block, footer)
         reader.read(block)
+    reader.finish()
     return reader.stack_lines
 
 

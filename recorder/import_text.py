@@ -51,6 +51,7 @@ class TextReader:
         self._contexts = Contexts()
         self._last_ts = 0
         self._last_by_cpu: dict[int, int] = {}
+        self._open_losses: list[tuple[int | None, int, int]] = []  # (cpu, from_ts, count) until the next event
 
     def read(self, data: bytes) -> None:
         """Read whole lines."""
@@ -63,11 +64,20 @@ class TextReader:
         heads = read_heads(block, plain)
         names = read_names(block, heads)
         self._note_overwritten(data, heads)
+        pending, self._open_losses = self._open_losses, []
+        for cpu, since, count in pending:
+            self._lost(heads, -1, cpu, since, count)
         self._contexts.begin(block, heads, frames)
         unread = [self._events(block, heads, names), self._other_lines(block, heads, plain)]
         self._unparsed(block, heads, np.sort(np.concatenate(unread)))
         self.lines += len(block.starts)
         self._remember(heads)
+        self.spool.end_block()
+
+    def finish(self) -> None:
+        """Note losses that no event follows."""
+        for cpu, since, count in self._open_losses:
+            self.spool.lost(self._last_ts, cpu, since, count)
         self.spool.end_block()
 
     def _note_overwritten(self, data: bytes, heads: Heads) -> None:
@@ -115,8 +125,7 @@ class TextReader:
             found = _PERF_LOST.fullmatch(block.text(int(names.start[index]), int(block.ends[line]))[:80])
             if found:
                 cpu = int(heads.cpu[index]) if heads.cpu[index] >= 0 else None
-                before, _ = self._around(heads, line, cpu)
-                self.spool.lost(int(heads.ts[index]), cpu, before, int(found[1]))
+                self.spool.lost(int(heads.ts[index]), cpu, self._before(heads, line, cpu), int(found[1]))
                 lost.append(index)
         return heads.line[np.setdiff1d(which, np.array(lost, np.int64))]
 
@@ -158,20 +167,25 @@ class TextReader:
             lost = _LOST.fullmatch(text)
             if lost:
                 cpu = int(lost[1]) if lost[1] else None
-                before, after = self._around(heads, line, cpu)
-                self.spool.lost(after, cpu, before, int(lost[2]))
+                self._lost(heads, line, cpu, self._before(heads, line, cpu), int(lost[2]))
             elif not _NOT_EVENTS.fullmatch(text):
                 unread.append(line)
         return np.array(unread, np.int64)
 
-    def _around(self, heads: Heads, line: int, cpu: int | None) -> tuple[int, int]:
-        """Times of the events before and after a line, of that CPU where it is known."""
-        same = np.ones(len(heads.ts), np.bool_) if cpu is None else heads.cpu == cpu
-        lines, times = heads.line[same], heads.ts[same]
-        at = int(np.searchsorted(lines, line))
-        earlier = self._last_ts if cpu is None else self._last_by_cpu.get(cpu, 0)
-        before = int(times[at - 1]) if at else earlier
-        return before, int(times[at]) if at < len(times) else max(before, self._last_ts)
+    def _before(self, heads: Heads, line: int, cpu: int | None) -> int:
+        """Time of the last event before a line, of that CPU where it is known."""
+        earlier = heads.ts[(heads.line < line) & (True if cpu is None else heads.cpu == cpu)]
+        if len(earlier):
+            return int(earlier[-1])
+        return self._last_ts if cpu is None else self._last_by_cpu.get(cpu, 0)
+
+    def _lost(self, heads: Heads, line: int, cpu: int | None, since: int, count: int) -> None:
+        """Note a gap that ends at the next event behind a line, of that CPU where it is known."""
+        later = heads.ts[(heads.line > line) & (True if cpu is None else heads.cpu == cpu)]
+        if len(later):
+            self.spool.lost(int(later[0]), cpu, since, count)
+        else:
+            self._open_losses.append((cpu, since, count))
 
     def _unparsed(self, block: Block, heads: Heads, lines: Positions) -> None:
         """Keep lines that could not be read, at the time of the event before them; perf's losses are among them."""
@@ -283,6 +297,10 @@ def _as_catalogue(columns: Columns, source: Source, rows: int) -> Columns:
     if source.vector:
         zeros = pa.array(np.zeros(rows, np.int32))
         columns["vector"] = pa.DictionaryArray.from_arrays(zeros, pa.array([source.vector]))
+    for name in ("saddr", "daddr"):  # an IPv4 address is printed as the IPv6 one that maps it
+        if name in columns:
+            addresses = [re.sub(r"^::ffff:(?=\d+\.)", "", word) for word in columns[name].dictionary.to_pylist()]
+            columns[name] = pa.array(addresses, pa.string()).take(columns[name].indices).dictionary_encode()
     for name, codes in CODES.items():
         if name in columns and pa.types.is_dictionary(columns[name].type):
             words = columns[name].dictionary.to_pylist()
