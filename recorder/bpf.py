@@ -350,6 +350,12 @@ class Program:
         for link in [link for link in self._links if link[0] == fn_name and tp_name in (None, link[1])]:
             os.close(self._links.pop(link))
 
+    def forget_links(self) -> None:
+        """In a forked process: close its copies of what is attached, without which the original could not detach."""
+        for fd in self._links.values():
+            os.close(fd)
+        self._links.clear()
+
     def misses(self) -> dict[str, int]:
         """How often the kernel skipped each loaded function because BPF was running on that CPU already.
 

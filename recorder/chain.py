@@ -1,4 +1,4 @@
-"""A loss that nobody declared: per CPU, the thread that one switch brings in must be the one that the next takes out."""
+"""Losses that nobody declared: per CPU, the thread that a switch brings in must be the one that the next takes out."""
 
 from __future__ import annotations
 

@@ -1,60 +1,34 @@
-"""The reader: rings are emptied in one thread, rows ordered and written in another, with a bounded queue between."""
+"""The reader: empties the rings, and hands what was in them to a process of its own that writes."""
 
 from __future__ import annotations
 
 import os
-import queue
 import select
-import threading
+import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tracectl._version import __version__
 from tracectl.recorder.chain import KIND as SWITCH
-from tracectl.recorder.chain import SwitchChain
-from tracectl.recorder.decode import Decoder
-from tracectl.recorder.ledger import Ledger
-from tracectl.recorder.parse import Parsed, parse
+from tracectl.recorder.handover import Channel, Counters, Slab
 from tracectl.recorder.probes import Probes
+from tracectl.recorder.ring import PAGE_SIZE
 from tracectl.recorder.selection import Selection
-from tracectl.recorder.sink import Numbers, RowBuffer
-from tracectl.recorder.snapshot import clocks, machine, tasks
-from tracectl.store.errors import RecordError
-from tracectl.store.events import EXTRA, KINDS, Catalogue
+from tracectl.recorder.snapshot import machine
+from tracectl.recorder.writing import Writer, drop_of
+from tracectl.store.errors import RecordError, TracectlError
+from tracectl.store.events import EXTRA, Catalogue
 from tracectl.store.footer import Footer, LedgerLine, event_to_json
 from tracectl.store.schema import capture_schema
 from tracectl.store.writer import SegmentWriter
 
 # Bytes copied from the rings and not yet written; beyond, regions are dropped and declared lost (cause reader).
 QUEUE_BYTES = 192 * 1024 * 1024
-# An event may be this much older than the moment its ring was emptied without having been in it.
-_WATERMARK_LAG_NS = 100_000_000
-_SEGMENT_NS = 1_000_000_000
-_SEGMENT_ROWS = 1_000_000
-_NOTHING = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class _Region:
-    """What was copied out of one ring; ``data`` None: dropped, ``parsed`` tells what it held."""
-
-    stream: str
-    cpu: int
-    data: NDArray[np.uint8] | None
-    parsed: Parsed | None = None
-
-
-@dataclass(frozen=True)
-class _Cycle:
-    """All rings were emptied after ``ts``; ``delay`` is the time since the cycle before."""
-
-    ts: int
-    delay: int
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -94,8 +68,13 @@ class Outcome:
     command_exit: int | None
 
 
+def slab_bytes(largest_ring: int) -> int:
+    """Size of the memory between reader and writer: an empty one has room for any region."""
+    return max(QUEUE_BYTES, 2 * largest_ring)
+
+
 class Drain:
-    """Empties the rings of a recording and writes its capture.
+    """Empties the rings of a recording; its capture is written by a process that :meth:`begin` starts.
 
     Args:
         probes: attached, the gate still closed.
@@ -107,16 +86,17 @@ class Drain:
         self._probes = probes
         self._segments = segments
         self._footer = _footer(probes, command_line)
-        self._queue: queue.SimpleQueue[_Region | _Cycle | None] = queue.SimpleQueue()
-        self._queued_bytes = 0
-        self._lock = threading.Lock()
+        self._slab = Slab(slab_bytes(max(ring.pages for ring in probes.rings.values()) * PAGE_SIZE))
+        self._counters = Counters()
+        self._sizes = {number: record.dtype.itemsize for number, record in probes.source.records.items()}
+        self._channel, self._writer_end = Channel.pair()
         self._poll = select.epoll()
         for ring in probes.rings.values():
             self._poll.register(ring.fileno(), select.EPOLLIN)
-        self._writer: _Writer | None = None
-        self._thread: threading.Thread | None = None
+        self._poll.register(self._channel.fileno(), select.EPOLLIN)
+        self._writer_pid = 0
         self._last_cycle = 0
-        self.events = 0
+        self._cpu_at_start = time.process_time_ns()
 
     @staticmethod
     def schema_of(selection: Selection) -> pa.Schema:
@@ -124,15 +104,16 @@ class Drain:
         catalogue = Catalogue.of(selection.events)
         return capture_schema(catalogue, (event.kind for event in selection.events))
 
-    # -- the thread that empties the rings --
-
     def begin(self) -> None:
-        """Let events in, and start writing."""
+        """Start the writer, and let events in."""
+        self._writer_pid = os.fork()
+        if self._writer_pid == 0:
+            self._channel.close()
+            _writer_process(self)
+        self._writer_end.close()
         self._probes.open_gate()
         self._last_cycle = self._footer.start_ts = self._probes.from_ts
-        self._writer = _Writer(self._probes, self._segments, self._footer)
-        self._thread = threading.Thread(target=self._write, name="tracectl-writer", daemon=True)
-        self._thread.start()
+        self._channel.send("begin", self._footer.start_ts)
 
     def cycle(self, timeout: float) -> None:
         """Wait until a ring is a quarter full or ``timeout`` seconds have gone, then empty all rings.
@@ -140,53 +121,23 @@ class Drain:
         Raises:
             RecordError: the writer had to give up (the disk is full).
         """
-        self._poll.poll(timeout)
+        ready = self._poll.poll(timeout)
         self._drain_all()
-        if self._writer is not None and self._writer.failure is not None:
-            raise self._writer.failure
+        if any(fd == self._channel.fileno() for fd, _ in ready):
+            self._result()  # before the end, only a failure comes
 
     def _drain_all(self) -> None:
         now = time.monotonic_ns()
         for (stream, cpu), ring in self._probes.rings.items():
-            data = ring.take()
-            if data is not None:
-                self._hand_over(stream, cpu, data)
-        self._queue.put(_Cycle(now, now - self._last_cycle))
+            region = ring.take(self._slab.room)
+            if region is None:
+                continue
+            if self._slab.start is not None:
+                self._channel.send("region", stream, cpu, self._slab.start, len(region))
+            else:
+                self._channel.send("dropped", stream, cpu, drop_of(region, self._sizes, now))
+        self._channel.send("cycle", now, now - self._last_cycle, time.process_time_ns() - self._cpu_at_start)
         self._last_cycle = now
-
-    def _hand_over(self, stream: str, cpu: int, data: NDArray[np.uint8]) -> None:
-        with self._lock:
-            fits = self._queued_bytes + len(data) <= QUEUE_BYTES
-            if fits:
-                self._queued_bytes += len(data)
-        if fits:
-            self._queue.put(_Region(stream, cpu, data))
-        else:
-            sizes = {number: record.dtype.itemsize for number, record in self._probes.source.records.items()}
-            self._queue.put(_Region(stream, cpu, None, parse(data, sizes)))
-
-    # -- the thread that writes --
-
-    def _write(self) -> None:
-        writer = self._writer
-        if writer is None:
-            raise RuntimeError("begin() was not called")
-        while (item := self._queue.get()) is not None:
-            try:
-                if isinstance(item, _Cycle):
-                    writer.cycle(item)
-                else:
-                    writer.region(item)
-                    self.events = writer.events
-            except OSError as error:
-                writer.failure = _cannot_write(error, self._segments)
-            except Exception as error:  # noqa: BLE001 -- told by the thread that waits for this one
-                writer.failure = error
-            if isinstance(item, _Region) and item.data is not None:
-                with self._lock:
-                    self._queued_bytes -= len(item.data)
-            if writer.failure is not None:
-                return
 
     # -- for the session --
 
@@ -196,188 +147,149 @@ class Drain:
         return time.monotonic_ns() - self._footer.start_ts
 
     @property
+    def events(self) -> int:
+        """Events taken from the rings."""
+        return self._counters["events"]
+
+    @property
     def size(self) -> int:
         """Bytes written so far."""
-        return self._segments.bytes_written
+        return self._counters["size"]
 
     def status(self) -> Status:
         """How it goes."""
-        lost = self._writer.ledger.total_lost if self._writer else 0
-        return Status(self.elapsed_ns, self.events, lost, self.size)
+        return Status(self.elapsed_ns, self.events, self._counters["lost"], self.size)
 
     def stop(self) -> None:
-        """Let no further event in, and take what is in the rings."""
+        """Let no further event in, and hand over what is in the rings."""
         self._probes.close_gate()
         self._drain_all()
-        self._queue.put(None)
 
     def finish(self, stopped_by: str, command_exit: int | None) -> Outcome:
-        """Write the rest, close the ledger and make the capture file.
+        """Have the rest written, the ledger closed and the capture file made.
 
         Raises:
             RecordError: the disk is full; the segments stay.
         """
-        if self._thread is None or self._writer is None:
-            raise RuntimeError("begin() was not called")
-        self._thread.join()
-        if self._writer.failure is not None:
-            raise self._writer.failure
-        try:
-            footer = self._writer.close(self._probes.to_ts)
-            path = self._segments.finish(footer)
-        except OSError as error:
-            raise _cannot_write(error, self._segments) from error
-        self._poll.close()
-        return Outcome(
-            path=path,
-            events=self._writer.events,
-            lost=self._writer.ledger.total_lost,
-            size=path.stat().st_size,
-            elapsed_ns=footer.end_ts - footer.start_ts,
-            cpu_ns=time.process_time_ns() - self._writer.cpu_at_start,
-            ledger=footer.ledger,
-            causes=dict(self._writer.ledger.by_cause),
-            missing=footer.missing,
-            stopped_by=stopped_by,
-            command_exit=command_exit,
-        )
+        self._channel.send("finish", self._probes.to_ts, stopped_by, command_exit)
+        self._channel.flush(wait=True)
+        outcome = self._result()
+        self._end()
+        return outcome
 
     def abort(self) -> None:
         """Give up after an error: the finished segments stay, an empty directory goes."""
-        self._queue.put(None)
+        if self._writer_pid:
+            self._end()
+        else:
+            self._writer_end.close()
+            self._channel.close()
+            self._poll.close()
+            self._segments.discard_if_empty()
+
+    def _result(self) -> Outcome:
+        """What the writer has to say in the end.
+
+        Raises:
+            TracectlError: why it gave up.
+        """
+        match self._channel.receive():
+            case ("done", Outcome() as outcome):
+                return outcome
+            case ("failed", kind, problem, remedy):
+                raise kind(problem, remedy)
+            case _:
+                kept = f"what was recorded until then can be asked: tracectl query {self._segments.directory} …"
+                raise RecordError("the process that writes the capture ended without a word", kept)
+
+    def _end(self) -> None:
+        """Hang up, and wait for the writer; it writes what it has and ends."""
+        self._channel.close()
         self._poll.close()
-        if self._thread is not None:
-            self._thread.join()
+        if self._writer_pid:
+            os.waitpid(self._writer_pid, 0)
+            self._writer_pid = 0
+
+    # -- the process that writes --
+
+    def write(self) -> None:
+        """Be the writer: until the reader says that it is over, or is gone."""
+        writer: Writer | None = None
+        while (message := self._writer_end.receive()) is not None:
+            match message:
+                case ("begin", start_ts):
+                    self._footer.start_ts = start_ts
+                    writer = Writer(self._probes, self._segments, self._footer)
+                case ("region", stream, cpu, start, length) if writer:
+                    writer.region(stream, cpu, self._slab.take(start, length))
+                case ("dropped", stream, cpu, drop) if writer:
+                    writer.ledger.dropped(stream, cpu, drop)
+                case ("cycle", ts, delay, cpu_ns) if writer:
+                    writer.reader_cpu_ns = cpu_ns
+                    writer.cycle(ts, delay)
+                    self._count(writer)
+                case ("finish", end_ts, stopped_by, command_exit) if writer:
+                    footer = writer.close(end_ts)
+                    path = self._segments.finish(footer)
+                    self._writer_end.send("done", _outcome(writer, path, stopped_by, command_exit))
+                    return
+        if writer is not None:
+            writer.cut_short()
         self._segments.discard_if_empty()
 
+    def _count(self, writer: Writer) -> None:
+        self._counters["events"] = writer.events
+        self._counters["lost"] = writer.ledger.total_lost
+        self._counters["size"] = self._segments.bytes_written
 
-@dataclass
-class _Writer:
-    """The writing thread's own state: nothing here is touched by the other one but counters it reads."""
+    def tell(self, error: Exception) -> None:
+        """Tell the reader why the writer gives up."""
+        if isinstance(error, OSError):
+            kept = f"what was recorded until then can be asked: tracectl query {self._segments.directory} …"
+            problem = f"writing to {self._segments.directory} failed: {error.strerror or error}"
+            self._writer_end.send("failed", RecordError, problem, kept)
+        elif isinstance(error, TracectlError):
+            self._writer_end.send("failed", type(error), error.problem, error.remedy)
+        else:
+            self._writer_end.send("failed", RecordError, f"the writer failed: {type(error).__name__}: {error}", "")
 
-    probes: Probes
-    segments: SegmentWriter
-    footer: Footer
-    events: int = 0
-    failure: Exception | None = None
-    cpu_at_start: int = field(default_factory=time.process_time_ns)
-    _last_segment: int = 0
-    _worst_delay: int = 0
-
-    def __post_init__(self) -> None:
-        source = self.probes.source
-        self._sizes = {number: record.dtype.itemsize for number, record in source.records.items()}
-        self.rows = RowBuffer(source.records, self.segments.schema, Decoder(source.records))
-        self.ledger = Ledger(self.footer.start_ts, self.rows)
-        self.chain = SwitchChain()
-        self._last_segment = self.footer.start_ts
-        self._note_clock()
-        now = time.monotonic_ns()
-        for task in tasks():
-            self.rows.note("task", now, None, **task)
-
-    def region(self, item: _Region) -> None:
-        """Take one region, or learn that it was dropped."""
-        state = self.ledger.ring(item.stream, item.cpu)
-        if item.data is None:
-            parsed = item.parsed or Parsed()
-            self.ledger.dropped(item.stream, item.cpu, parsed, _times(parsed), time.monotonic_ns())
-            return
-        parsed = parse(item.data, self._sizes)
-        for number, (records, position) in parsed.by_kind.items():
-            self.rows.add(number, item.cpu, records, position + state.records)
-            self.events += len(records)
-        self.ledger.region(item.stream, item.cpu, parsed, _times(parsed) if parsed.lost else _ends(parsed))
-
-    def cycle(self, item: _Cycle) -> None:
-        """All rings were emptied after ``item.ts``: write a segment when it is time."""
-        self._worst_delay = max(self._worst_delay, item.delay)
-        if item.ts - self._last_segment >= _SEGMENT_NS or self.rows.pending >= _SEGMENT_ROWS:
-            self._observe(item.ts)
-            self._segment(item.ts - _WATERMARK_LAG_NS)
-            self._last_segment = item.ts
-
-    def close(self, end_ts: int) -> Footer:
-        """Account for the tail, write all that is left; returns the final footer."""
-        self.ledger.close(end_ts, self.probes.ring_losses())
-        self._observe(end_ts)
-        for event in self.probes.selection.events:
-            self.rows.note(
-                "coverage", end_ts, None, stream=event.stream, from_ts=self.footer.start_ts,
-                covered_kind=event.kind, filter=self.footer.filter,
-            )  # fmt: skip
-        self.footer.complete = True
-        self.footer.end_ts = end_ts
-        self._segment(2**63 - 1)
-        return self.footer
-
-    def _segment(self, watermark: int) -> None:
-        self._note_clock()
-        self._check_switches(watermark)
-        tables = self.rows.take(watermark)
-        if not self.footer.complete:
-            self.footer.end_ts = max(self.footer.start_ts, watermark)
-        self.footer.late = self.rows.late
-        self.rows.late = False
-        self.footer.ledger = self.ledger.lines(
-            self.probes.streams, self.probes.cpus, self.probes.counts(), self.rows.recorded
-        )
-        if tables:
-            self.segments.write(tables, self.footer)
-
-    def _check_switches(self, watermark: int) -> None:
-        """Declare what is missing between two switches of a CPU; with a filter, neighbours need not follow."""
-        if not self.footer.breaks_declared:
-            return
-        for cpu, rows in self.rows.ready(SWITCH, watermark):
-            for from_ts, ts in self.chain.breaks(cpu, rows):
-                self.ledger.undeclared(KINDS[SWITCH].stream, cpu, from_ts, ts)
-        self.ledger.forget(watermark - _WATERMARK_LAG_NS)
-
-    def _observe(self, now: int) -> None:
-        """A row about the recorder itself, and loss that only counters tell of."""
-        self.ledger.poll(now, self.probes.streams, self.probes.counts(), self.probes.misses())
-        self.rows.note(
-            "recorder", now, None, pid=os.getpid(), tid=threading.get_native_id(), comm="tracectl",
-            events_in=self.events, events_out=self.rows.written, lost_count=self.ledger.total_lost,
-            drain_delay=self._worst_delay, cpu_time=time.process_time_ns() - self.cpu_at_start,
-        )  # fmt: skip
-        self._worst_delay = 0
-
-    def _note_clock(self) -> None:
-        now = clocks()
-        self.rows.note("clock", now["ts"], None, boottime=now["boottime"], realtime=now["realtime"])
-        # The first and the newest are enough to convert; every one of them is a row.
-        self.footer.clocks = [*self.footer.clocks[:1], now]
+    def leave_probes_to_the_reader(self) -> None:
+        """In the writer: let go of what is attached, so that it is gone when the reader detaches or dies."""
+        self._probes.program.forget_links()
 
 
-def _times(parsed: Parsed) -> tuple[Numbers, Numbers]:
-    """(position, ts) of a region's samples, in ring order."""
-    parts = parsed.by_kind.values()
-    if not parts:
-        return _NOTHING, _NOTHING
-    position = np.concatenate([position for _, position in parts])
-    ts = np.concatenate([_ts(records) for records, _ in parts])
-    order = np.argsort(position)
-    return position[order], ts[order]
+def _writer_process(drain: Drain) -> NoReturn:
+    """Run the writer in this, a forked, process; never returns."""
+    status = 1
+    try:
+        for number in _ENDING_SIGNALS:  # a terminal's Ctrl-C reaches both; the reader decides
+            signal.signal(number, signal.SIG_IGN)
+        Path("/proc/self/comm").write_text("tracectl-writer")
+        drain.leave_probes_to_the_reader()
+        drain.write()
+        status = 0
+    except Exception as error:  # noqa: BLE001 -- told by the process that waits for this one
+        drain.tell(error)
+    finally:
+        # Nothing of the reader's (exit handlers, buffered output, temporary files) is to run here.
+        os._exit(status)
 
 
-def _ends(parsed: Parsed) -> tuple[Numbers, Numbers]:
-    """The same of the first and last sample only."""
-    ends = [
-        (int(position[i]), int(_ts(records[i][None])[0]))
-        for records, position in parsed.by_kind.values()
-        for i in (0, -1)
-    ]
-    if not ends:
-        return _NOTHING, _NOTHING
-    position, ts = zip(min(ends), max(ends), strict=True)
-    return np.array(position), np.array(ts)
-
-
-def _ts(records: NDArray[np.uint8]) -> Numbers:
-    """The struct's first member."""
-    return np.ascontiguousarray(records[:, :8]).view(np.int64).ravel()
+def _outcome(writer: Writer, path: Path, stopped_by: str, command_exit: int | None) -> Outcome:
+    footer = writer.footer
+    return Outcome(
+        path=path,
+        events=writer.events,
+        lost=writer.ledger.total_lost,
+        size=path.stat().st_size,
+        elapsed_ns=footer.end_ts - footer.start_ts,
+        cpu_ns=writer.cpu_ns,
+        ledger=footer.ledger,
+        causes=dict(writer.ledger.by_cause),
+        missing=footer.missing,
+        stopped_by=stopped_by,
+        command_exit=command_exit,
+    )
 
 
 def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
@@ -400,8 +312,3 @@ def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
         complete=False,
         breaks_declared=SWITCH in selection.tracepoints and not probes.task_filter,
     )
-
-
-def _cannot_write(error: OSError, segments: SegmentWriter) -> RecordError:
-    kept = f"what was recorded until then can be asked: tracectl query {segments.directory} …"
-    return RecordError(f"writing to {segments.directory} failed: {error.strerror or error}", kept)

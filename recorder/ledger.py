@@ -25,6 +25,25 @@ class Notes(Protocol):
         """Take a bookkeeping row."""
 
 
+@dataclass(frozen=True)
+class Drop:
+    """A region that there was no room for.
+
+    Attributes:
+        records: records in it.
+        lost: events lost with it: its samples, and what its markers tell.
+        marked: of these, what its markers tell.
+        last_ts: time of its last sample; None: it had none.
+        ts: when it was dropped.
+    """
+
+    records: int
+    lost: int
+    marked: int
+    last_ts: int | None
+    ts: int
+
+
 @dataclass
 class _RingState:
     """What is known of one ring so far; ``last_ts`` is the time of the last sample, in ring order."""
@@ -85,17 +104,15 @@ class Ledger:
             state.last_ts = int(ts[-1])
         state.records += parsed.count
 
-    def dropped(self, stream: str, cpu: int, parsed: Parsed, times: tuple[Numbers, Numbers], next_ts: int) -> None:
+    def dropped(self, stream: str, cpu: int, drop: Drop) -> None:
         """Account for a region that the reader had no room for."""
-        samples = len(times[1])
-        lost = samples + sum(count for _, count in parsed.lost)
         state = self.ring(stream, cpu)
-        state.marked += lost - samples
-        state.records += parsed.count
-        self._gap((stream, cpu), (state.last_ts, next_ts), lost + state.open_gap, "reader")
+        state.marked += drop.marked
+        state.records += drop.records
+        self._gap((stream, cpu), (state.last_ts, drop.ts), drop.lost + state.open_gap, "reader")
         state.open_gap = 0
-        if samples:  # not next_ts: the records behind the region may be older than the moment it was dropped
-            state.last_ts = int(times[1][-1])
+        if drop.last_ts is not None:  # not drop.ts: what lies behind the region may be older than that moment
+            state.last_ts = drop.last_ts
 
     def poll(self, now: int, streams: tuple[str, ...], counts: NDArray[np.uint64], misses: dict[str, int]) -> None:
         """Account for loss that no ring tells of, as having happened since the last poll.

@@ -14,6 +14,7 @@ import platform
 import resource
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -47,7 +48,7 @@ _DATA_HEAD, _DATA_TAIL = 1024, 1032
 PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-class _Barrier:
+class Barrier:
     """A full memory barrier: no load or store moves over a call, in either direction.
 
     x86 keeps the order that the ring needs by itself; arm64 does not, and Python has no fence. Giving back a lock and
@@ -66,6 +67,10 @@ class _Barrier:
         self._lock.acquire()
 
 
+def _anywhere(length: int) -> NDArray[np.uint8]:
+    return np.empty(length, np.uint8)
+
+
 class RingMemory:
     """The mapped memory of a ring: its control page at ``address``, then ``pages`` (a power of two) of data.
 
@@ -80,17 +85,21 @@ class RingMemory:
         self._tail = ctypes.c_uint64.from_address(address + _DATA_TAIL)
         data = (ctypes.c_uint8 * self.size).from_address(address + page_size)
         self._data: NDArray[np.uint8] = np.ctypeslib.as_array(data)
-        self._barrier = _Barrier()
+        self._barrier = Barrier()
 
-    def take(self) -> NDArray[np.uint8] | None:
-        """A copy of all finished records, as bytes; None when there are none. Their room is given back at once."""
+    def take(self, room: Callable[[int], NDArray[np.uint8]] = _anywhere) -> NDArray[np.uint8] | None:
+        """A copy of all finished records, as bytes; None when there are none. Their room is given back at once.
+
+        Args:
+            room: gives memory for so many bytes, into which they are copied.
+        """
         head, tail = self._head.value, self._tail.value
         if head == tail:
             return None
         self._barrier()  # the records are read after the head that announced them
         length = (head - tail) % 2**64
         start = tail % self.size
-        region = np.empty(length, np.uint8)
+        region = room(length)
         first = min(length, self.size - start)
         region[:first] = self._data[start : start + first]
         region[first:] = self._data[: length - first]
@@ -134,11 +143,11 @@ class PerfRing:
             self.close()
             raise _refusal(error, cpu, self._length) from error
 
-    def take(self) -> NDArray[np.uint8] | None:
+    def take(self, room: Callable[[int], NDArray[np.uint8]] = _anywhere) -> NDArray[np.uint8] | None:
         """A copy of all finished records as bytes (parse.py reads them), their room given back; None when empty."""
         if self._memory is None:
             raise ValueError("the ring is closed")
-        return self._memory.take()
+        return self._memory.take(room)
 
     def lost_total(self) -> int | None:
         """How many records found no room since the ring was opened, with or without a marker in the data.

@@ -111,7 +111,7 @@ def test_loss_at_the_end_is_accounted_for(tmp_path: Path) -> None:
 
 def test_what_the_reader_itself_drops_is_accounted_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rings large enough, but next to no room between emptying them and writing."""
-    monkeypatch.setattr(drain, "QUEUE_BYTES", 100_000)
+    monkeypatch.setattr(drain, "slab_bytes", lambda _largest: 100_000)
     outcome = record_to(
         tmp_path / "reader.parquet", "sh", "-c", WRITERS, events=("raw_syscalls:sys_enter", "sched"),
         buffer_bytes=8 << 20,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ _DTYPE = [("ts", "u8"), ("tid", "i4"), ("next_tid", "i4")]
 
 def _switches(tids: list[int]) -> np.ndarray:
     """Switches through these threads, at ts 10, 20, …"""
-    rows = [(10 * n, a, b) for n, (a, b) in enumerate(zip(tids, tids[1:], strict=False), 1)]
+    rows = [(10 * n, a, b) for n, (a, b) in enumerate(itertools.pairwise(tids), 1)]
     return np.array(rows, _DTYPE)
 
 
@@ -23,7 +25,7 @@ def test_breaks_are_exactly_where_neighbours_do_not_follow(tids: list[int], gone
     kept = np.delete(_switches(tids), [n for n in gone if n < len(tids) - 1])
     chain = SwitchChain()
     found = [b for at in range(0, len(kept), batch) for b in chain.breaks(0, kept[at : at + batch])]
-    expected = [(int(a["ts"]), int(b["ts"])) for a, b in zip(kept, kept[1:], strict=False) if a["next_tid"] != b["tid"]]
+    expected = [(int(a["ts"]), int(b["ts"])) for a, b in itertools.pairwise(kept) if a["next_tid"] != b["tid"]]
     assert found == expected
 
 

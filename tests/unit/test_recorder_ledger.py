@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tracectl.recorder.ledger import Ledger
+from tracectl.recorder.ledger import Drop, Ledger
 from tracectl.recorder.parse import Parsed
 from tracectl.store.events import CAUSES
 from tracectl.store.footer import LedgerLine
@@ -48,6 +48,13 @@ def region(items: list[int | str], first_ts: int, step: int = 10) -> tuple[Parse
     if not lost and positions:
         positions, times = [positions[0], positions[-1]], [times[0], times[-1]]
     return Parsed(lost=lost, count=len(items)), (np.array(positions, np.int64), np.array(times, np.int64))
+
+
+def drop(parsed: Parsed, times: tuple[Any, Any], ts: int) -> Drop:
+    """The region, dropped at ``ts``."""
+    marked = sum(count for _, count in parsed.lost)
+    last = int(times[1][-1]) if len(times[1]) else None
+    return Drop(parsed.count, len(times[1]) + marked, marked, last, ts)
 
 
 ITEMS = st.lists(st.just(SAMPLE) | st.integers(1, 50), max_size=8)
@@ -115,7 +122,7 @@ def test_dropped_regions_are_losses_of_the_reader(regions: list[tuple[list[int |
                 open_from = ts if open_from is None else open_from
         if dropped:
             # The writer hears of it when samples of later regions were taken already.
-            ledger.dropped(*RING, parsed, times, ts + 35)
+            ledger.dropped(*RING, drop(parsed, times, ts + 35))
         else:
             ledger.region(*RING, parsed, times)
     if tail:
@@ -139,7 +146,7 @@ def test_dropped_regions_are_losses_of_the_reader(regions: list[tuple[list[int |
 def test_the_region_behind_a_dropped_one_follows_its_last_sample() -> None:
     notes = Notes()
     ledger = Ledger(START, notes)
-    ledger.dropped(*RING, *region([SAMPLE, SAMPLE, 1], 1100), 5000)
+    ledger.dropped(*RING, drop(*region([SAMPLE, SAMPLE, 1], 1100), 5000))
     ledger.region(*RING, *region([3, SAMPLE], 1200))
     assert notes.by_interval("reader") == {(START, 5000): 3}
     assert notes.by_interval("ring_full") == {(1110, 1200): 3}

@@ -89,7 +89,7 @@ def test_barriers_stand_between_head_and_data_and_between_data_and_tail() -> Non
 
 
 def test_barrier_is_a_release_then_an_acquire() -> None:
-    barrier = ring._Barrier()
+    barrier = ring.Barrier()
     steps: list[str] = []
 
     class Lock:

@@ -1,0 +1,179 @@
+"""The writer: regions become rows, rows segments, and everything that was lost a row of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracectl.recorder.chain import KIND as SWITCH
+from tracectl.recorder.chain import SwitchChain
+from tracectl.recorder.decode import Decoder
+from tracectl.recorder.ledger import Drop, Ledger
+from tracectl.recorder.parse import Parsed, parse
+from tracectl.recorder.probes import Probes
+from tracectl.recorder.sink import Numbers, RowBuffer
+from tracectl.recorder.snapshot import clocks, tasks
+from tracectl.store.events import KINDS
+from tracectl.store.footer import Footer
+from tracectl.store.writer import SegmentWriter
+
+# An event may be this much older than the moment its ring was emptied without having been in it.
+_WATERMARK_LAG_NS = 100_000_000
+_SEGMENT_NS = 1_000_000_000
+_SEGMENT_ROWS = 1_000_000
+_NOTHING = np.empty(0, np.int64)
+
+
+@dataclass
+class Writer:
+    """Everything between regions and segments.
+
+    Args:
+        probes: their counters and rings are read; nothing is attached or detached here.
+        footer: of the capture to be; ``start_ts`` is set.
+
+    Attributes:
+        events: events taken from the rings.
+        reader_cpu_ns: CPU time that the reading process has used.
+    """
+
+    probes: Probes
+    segments: SegmentWriter
+    footer: Footer
+    events: int = 0
+    reader_cpu_ns: int = 0
+    _cpu_at_start: int = field(default_factory=time.process_time_ns)
+    _last_segment: int = 0
+    _worst_delay: int = 0
+
+    def __post_init__(self) -> None:
+        source = self.probes.source
+        self._sizes = {number: record.dtype.itemsize for number, record in source.records.items()}
+        self.rows = RowBuffer(source.records, self.segments.schema, Decoder(source.records))
+        self.ledger = Ledger(self.footer.start_ts, self.rows)
+        self.chain = SwitchChain()
+        self._last_segment = self.footer.start_ts
+        self._note_clock()
+        now = time.monotonic_ns()
+        for task in tasks():
+            self.rows.note("task", now, None, **task)
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time that reading and writing have used."""
+        return self.reader_cpu_ns + time.process_time_ns() - self._cpu_at_start
+
+    def region(self, stream: str, cpu: int, data: NDArray[np.uint8]) -> None:
+        """Take one region."""
+        state = self.ledger.ring(stream, cpu)
+        parsed = parse(data, self._sizes)
+        for number, (records, position) in parsed.by_kind.items():
+            self.rows.add(number, cpu, records, position + state.records)
+            self.events += len(records)
+        self.ledger.region(stream, cpu, parsed, _times(parsed) if parsed.lost else _ends(parsed))
+
+    def cycle(self, ts: int, delay: int) -> None:
+        """All rings were emptied after ``ts``, ``delay`` after the time before: write a segment when it is time."""
+        self._worst_delay = max(self._worst_delay, delay)
+        if ts - self._last_segment >= _SEGMENT_NS or self.rows.pending >= _SEGMENT_ROWS:
+            self._observe(ts)
+            self._segment(ts - _WATERMARK_LAG_NS)
+            self._last_segment = ts
+
+    def cut_short(self) -> None:
+        """The reader is gone: write what there is as the last segment."""
+        self._segment(2**63 - 1)
+
+    def close(self, end_ts: int) -> Footer:
+        """Account for the tail, write all that is left; returns the final footer."""
+        self.ledger.close(end_ts, self.probes.ring_losses())
+        self._observe(end_ts)
+        for event in self.probes.selection.events:
+            self.rows.note(
+                "coverage", end_ts, None, stream=event.stream, from_ts=self.footer.start_ts,
+                covered_kind=event.kind, filter=self.footer.filter,
+            )  # fmt: skip
+        self.footer.complete = True
+        self.footer.end_ts = end_ts
+        self._segment(2**63 - 1)
+        return self.footer
+
+    def _segment(self, watermark: int) -> None:
+        self._note_clock()
+        self._check_switches(watermark)
+        tables = self.rows.take(watermark)
+        if not self.footer.complete:
+            self.footer.end_ts = max(self.footer.start_ts, watermark)
+        self.footer.late = self.rows.late
+        self.rows.late = False
+        self.footer.ledger = self.ledger.lines(
+            self.probes.streams, self.probes.cpus, self.probes.counts(), self.rows.recorded
+        )
+        if tables:
+            self.segments.write(tables, self.footer)
+
+    def _check_switches(self, watermark: int) -> None:
+        """Declare what is missing between two switches of a CPU; with a filter, neighbours need not follow."""
+        if not self.footer.breaks_declared:
+            return
+        for cpu, rows in self.rows.ready(SWITCH, watermark):
+            for from_ts, ts in self.chain.breaks(cpu, rows):
+                self.ledger.undeclared(KINDS[SWITCH].stream, cpu, from_ts, ts)
+        self.ledger.forget(watermark - _WATERMARK_LAG_NS)
+
+    def _observe(self, now: int) -> None:
+        """A row about the recorder itself, and loss that only counters tell of."""
+        self.ledger.poll(now, self.probes.streams, self.probes.counts(), self.probes.misses())
+        self.rows.note(
+            "recorder", now, None, pid=os.getpid(), tid=os.getpid(), comm="tracectl",
+            events_in=self.events, events_out=self.rows.written, lost_count=self.ledger.total_lost,
+            drain_delay=self._worst_delay, cpu_time=self.cpu_ns,
+        )  # fmt: skip
+        self._worst_delay = 0
+
+    def _note_clock(self) -> None:
+        now = clocks()
+        self.rows.note("clock", now["ts"], None, boottime=now["boottime"], realtime=now["realtime"])
+        # The first and the newest are enough to convert; every one of them is a row.
+        self.footer.clocks = [*self.footer.clocks[:1], now]
+
+
+def drop_of(data: NDArray[np.uint8], sizes: dict[int, int], now: int) -> Drop:
+    """What is lost with a region that there was no room for."""
+    parsed = parse(data, sizes)
+    _, ts = _times(parsed)
+    lost = len(ts) + sum(count for _, count in parsed.lost)
+    return Drop(parsed.count, lost, lost - len(ts), int(ts[-1]) if len(ts) else None, now)
+
+
+def _times(parsed: Parsed) -> tuple[Numbers, Numbers]:
+    """(position, ts) of a region's samples, in ring order."""
+    parts = parsed.by_kind.values()
+    if not parts:
+        return _NOTHING, _NOTHING
+    position = np.concatenate([position for _, position in parts])
+    ts = np.concatenate([_ts(records) for records, _ in parts])
+    order = np.argsort(position)
+    return position[order], ts[order]
+
+
+def _ends(parsed: Parsed) -> tuple[Numbers, Numbers]:
+    """The same of the first and last sample only."""
+    ends = [
+        (int(position[i]), int(_ts(records[i][None])[0]))
+        for records, position in parsed.by_kind.values()
+        for i in (0, -1)
+    ]
+    if not ends:
+        return _NOTHING, _NOTHING
+    position, ts = zip(min(ends), max(ends), strict=True)
+    return np.array(position), np.array(ts)
+
+
+def _ts(records: NDArray[np.uint8]) -> Numbers:
+    """The struct's first member."""
+    return np.ascontiguousarray(records[:, :8]).view(np.int64).ravel()
