@@ -9,8 +9,9 @@ from functools import cache, lru_cache
 from tracectl.recorder.import_template import Part, Template
 from tracectl.store.events import KINDS, TCP_STATES
 
-# trace-cmd's own words for the state of a thread are those of old kernels: W stands for 128, which is I (idle) now.
+# trace-cmd's own letters for the state of a thread are those of kernels before 3.14. The same bits since then:
 PLUGIN_STATE = "plugin_state"
+PLUGIN_LETTERS = str.maketrans({"Z": "X", "X": "Z", "x": "P", "W": "I"})
 _TARGET = "comm={target_comm:text} pid={target_tid:int} prio={target_prio:int}"
 _WAKEUP = (
     f"{_TARGET} target_cpu={{target_cpu:int}}",

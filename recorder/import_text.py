@@ -13,6 +13,7 @@ from tracectl.recorder.import_context import Contexts
 from tracectl.recorder.import_heads import NONE, Heads, Names, read_heads, read_names
 from tracectl.recorder.import_kinds import (
     CODES,
+    PLUGIN_LETTERS,
     PLUGIN_STATE,
     Source,
     inferred_template,
@@ -292,7 +293,7 @@ def _as_catalogue(columns: Columns, source: Source, rows: int) -> Columns:
     """Columns of a known kind as the catalogue has them."""
     if PLUGIN_STATE in columns:
         state = columns.pop(PLUGIN_STATE)
-        words = [("I" if word == "W" else word) for word in state.dictionary.to_pylist()]
+        words = [word.translate(PLUGIN_LETTERS) for word in state.dictionary.to_pylist()]
         columns["prev_state"] = pa.array(words, pa.string()).take(state.indices).dictionary_encode()
     if source.vector:
         zeros = pa.array(np.zeros(rows, np.int32))
