@@ -167,14 +167,10 @@ def _waits(workload: Workload) -> Iterator[tuple[int, int, int]]:
     """(thread, wait by ``delays``, the same on perf's clock readings; ns), each equal to what timehist prints."""
     delays = {row[0]: row[1:] for row in workload.rows("SELECT end_seq, seq, since_ts, cause, dur FROM delays")}
     perf_time = _perf_times(workload)
-    # Woken before it had left its CPU, or so soon after that perf may have read its clock in the other order.
-    races = {
-        seq
-        for (seq,) in workload.rows(
-            "SELECT seq FROM delays WHERE cause = 'wakeup' AND (ts - since_ts < 20000"
-            " OR seq IN (SELECT seq FROM sched_switch))"
-        )
-    }
+    # Woken before it had left its CPU; or so soon after that perf may have read its clock in the other order.
+    sql = "SELECT seq FROM delays WHERE cause = 'wakeup' AND "
+    races = {seq for (seq,) in workload.rows(sql + "seq IN (SELECT seq FROM sched_switch)")}
+    close = {seq for (seq,) in workload.rows(sql + "ts - since_ts < 20000")}
     timehist = _timehist(workload)
     started = max(pairs[0].ours.ts for pairs in _pairs(workload).values())
     for cpu, pairs in _pairs(workload).items():
@@ -189,7 +185,7 @@ def _waits(workload: Workload) -> Iterator[tuple[int, int, int]]:
             seq, since_ts, cause, dur = delays.get(before.ours.seq, (None, 0, None, 0))
             if seq is not None and (since_ts < started or cause == "new" or seq not in perf_time):
                 continue  # it began before perf did, (3), or its begin is an event that this machine hides from perf
-            if seq in races:
+            if seq in races or (seq in close and wait is None):
                 continue  # (4), a race between two CPUs
             assert cause == (wait.cause if wait else None), (tid, after)
             if wait is not None:
