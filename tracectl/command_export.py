@@ -58,7 +58,7 @@ FORMATS = {
 def export(
     *, capture: str, question: tuple[str, ...], form: str, output: Path | None, force: bool, memory: str
 ) -> None:
-    """Write a capture, or the answer to a question, in the format of another tool.
+    """Write a capture or an answer in the format of another tool.
 
     docs/export.md says what each format keeps and how to open it.
 

@@ -185,8 +185,8 @@ def _gaps(source: Source) -> list[dict[str, object]]:
 def _answer(source: Source) -> list[dict[str, object]]:
     """The answer's rows: slices where they have a duration, else instants; what overlaps has a lane each."""
     start = source.capture.start_ts
-    rows = source.database.execute("SELECT * FROM answer ORDER BY ts, seq").arrow().to_pylist()
-    spans = [(row["ts"], row["ts"] + (row.get("dur") or 0)) for row in rows]
+    rows = source.answer_spans().to_pylist()
+    spans = [(row.pop("begin"), row.pop("until")) for row in rows]
     events: list[dict[str, object]] = []
     lanes_used = set()
     for row, (begin, end), lane in zip(rows, spans, lanes(spans), strict=True):

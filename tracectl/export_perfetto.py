@@ -29,8 +29,6 @@ from tracectl.export_protobuf import (
 from tracectl.export_rows import row_name
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from tracectl.export_source import Source
 
 _CLOCKS = {"realtime": 1, "monotonic": 3, "boottime": 6}  # perfetto.protos.BuiltinClock
@@ -208,15 +206,10 @@ def _gaps(trace: TraceFile, source: Source, clocks: Clocks) -> None:
 
 def _answer(trace: TraceFile, source: Source, clocks: Clocks) -> None:
     """The answer's rows: slices where they have a duration, else instants; what overlaps has a lane each."""
-    ends = "ts + COALESCE(dur, 0)" if _has(source, "dur") else "ts"
-    table: pa.Table = source.database.execute(f"SELECT *, {ends} AS until FROM answer ORDER BY ts, seq").arrow()
-    times = np.stack([numbers(table, "ts"), numbers(table, "until")], axis=1)
-    rows = table.drop_columns("until").to_pylist()
+    table = source.answer_spans()
+    times = np.stack([numbers(table, "begin"), numbers(table, "until")], axis=1)
+    rows = table.drop_columns(["begin", "until"]).to_pylist()
     _rows(trace, f"Answer: {source.question}", clocks.boottime(times), [row_name(row) for row in rows], rows)
-
-
-def _has(source: Source, column: str) -> bool:
-    return source.answer is not None and column in source.answer.columns
 
 
 def _rows(trace: TraceFile, title: str, times: Int64s, names: list[str], rows: list[dict[str, Any]]) -> None:

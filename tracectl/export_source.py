@@ -92,6 +92,15 @@ class Source:
         self.database.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS SELECT seq FROM answer {ends}")
         return True
 
+    def answer_spans(self) -> pa.Table:
+        """The kept answer with ``begin`` and ``until`` (the same in a row without duration), in order of begin."""
+        columns = self.answer.columns if self.answer is not None else []
+        begin, until = "ts", "ts + COALESCE(dur, 0)" if "dur" in columns else "ts"
+        if "from_ts" in columns:  # a gap: its ts is the end
+            begin, until = f"COALESCE(from_ts, {self.capture.start_ts})", "ts"
+        sql = f"SELECT *, {begin} AS begin, {until} AS until FROM answer WHERE ts IS NOT NULL ORDER BY begin, seq"
+        return self.database.execute(sql).arrow()
+
 
 def escaped_sql(expression: str, also: str = "") -> str:
     r"""SQL that writes unsafe characters, and those of ``also``, as ``\x1b`` or ``\u202e`` (null stays null)."""

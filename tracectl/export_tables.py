@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -78,19 +79,25 @@ def write_arrow(stream: IO[bytes], source: Source) -> None:
 
 def write_duckdb(path: Path, source: Source) -> None:
     """A DuckDB database: the table ``capture``, its relations as views, ``footer``, ``answer``."""
-    files = (*source.capture.files, *(path.with_name(path.name + suffix) for suffix in _BESIDE))
+    made = [path.with_name(path.name + suffix) for suffix in _BESIDE]
     path.unlink(missing_ok=True)
-    footer = quote_string(source.capture.footer.to_json().decode())
-    with Database(files, source.memory) as database:
-        database.execute(f"ATTACH {quote_string(str(path))} AS made")
-        head = source.relations.with_clause(["capture"])
-        database.execute(f"CREATE TABLE made.capture AS\n{head}\nSELECT * FROM capture")
-        database.execute(f"CREATE TABLE made.footer AS SELECT CAST({footer} AS JSON) AS footer")
-        if source.answer is not None:
-            database.execute(f"CREATE TABLE made.answer AS\n{source.answer.sql_literal}")
-        database.execute("USE made")
-        for statement in source.relations.create_views():
-            if not statement.startswith("CREATE VIEW capture AS"):
+    try:
+        with Database((*source.capture.files, *made), source.memory) as database:
+            database.execute(f"ATTACH {quote_string(str(path))} AS made")
+            for statement in _statements(source):
                 database.execute(statement)
-        database.execute("USE memory")
-        database.execute("DETACH made")
+            database.execute("DETACH made")
+    finally:
+        for beside in made[1:]:  # there only after a failure
+            beside.unlink(missing_ok=True)
+
+
+def _statements(source: Source) -> Iterator[str]:
+    footer = quote_string(source.capture.footer.to_json().decode())
+    yield f"CREATE TABLE made.capture AS\n{source.relations.with_clause(['capture'])}\nSELECT * FROM capture"
+    yield f"CREATE TABLE made.footer AS SELECT CAST({footer} AS JSON) AS footer"
+    if source.answer is not None:
+        yield f"CREATE TABLE made.answer AS\n{source.answer.sql_literal}"
+    yield "USE made"
+    yield from (view for view in source.relations.create_views() if not view.startswith("CREATE VIEW capture AS"))
+    yield "USE memory"

@@ -17,10 +17,12 @@ import pytest
 
 from tracectl.command_export import FORMATS
 from tracectl.export_protobuf import lanes, varint
+from tracectl.query.nouns import NOUNS
 from tracectl.store.writer import write_rows
 
 Run = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "examples" / "sample.parquet"
 START = 1_000_000_000_000
 EVIL = '"\\\n\x1b;\u202e</script><!--'
 
@@ -60,6 +62,25 @@ def _strings(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*map(_strings, value))
     return {value} if isinstance(value, str) else set()
+
+
+@pytest.mark.parametrize("noun", [noun.names[0] for noun in NOUNS])
+def test_the_rows_of_every_noun_have_a_place(run: Run, tmp_path: Path, noun: str) -> None:
+    for form in ("perfetto", "chrome", "ftrace-text"):
+        if form == "perfetto":
+            pytest.importorskip("perfetto", reason="the extra perfetto is not installed")
+        done = run("export", SAMPLE, "--to", form, "-o", tmp_path / form, f"{noun} | top 5 by seq")
+        assert done.code == 0, done.err
+    events = json.loads((tmp_path / "chrome").read_bytes())["traceEvents"]
+    answer = [event for event in events if event["pid"] == 10_600_000 and event["ph"] != "M"]
+    count = len(json.loads(run("query", SAMPLE, "-f", "json", f"{noun} | top 5 by seq").out)["rows"])
+    assert len(answer) == count > 0
+    assert all(event["ts"] >= 0 and event.get("dur", 1) > 0 for event in answer)
+
+
+def test_a_gap_asked_for_ends_at_its_ts(run: Run, lossy_capture: Path) -> None:
+    events = json.loads(run("export", lossy_capture, "--to", "chrome", "lost").out)["traceEvents"]
+    assert [(e["ts"], e["dur"]) for e in events if e["pid"] == 10_600_000 and e["ph"] == "X"] == [(6000, 3000)]
 
 
 @pytest.mark.parametrize("form", FORMATS)
