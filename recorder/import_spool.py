@@ -7,6 +7,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracectl.recorder.import_bytes import Positions
+from tracectl.recorder.import_finish import Finish, Window, cast
 from tracectl.recorder.import_states import state_names
-from tracectl.store.events import EXTRA, KINDS, Catalogue, Event
+from tracectl.store.events import BASE_FIELDS, EXTRA, KINDS, Catalogue, Event
 from tracectl.store.fields import PATH, S64, Field
 from tracectl.store.footer import Footer, event_to_json
-from tracectl.store.schema import arrow_type, capture_schema, table_of
+from tracectl.store.schema import arrow_type, capture_schema
 from tracectl.store.writer import WINDOW_ROWS, write_file
 
 Columns = dict[str, pa.Array]
@@ -82,7 +84,9 @@ class Spool:
         elif kind == "sched_waking":
             self._some_context |= columns["context"].null_count < len(order)
         self.totals.events[kind] += len(order)
-        self._block.append((kind, columns, order))
+        types = _TYPES.get(kind, _BASE_TYPES)
+        narrow = {name: cast(column, types[name]) if name in types else column for name, column in columns.items()}
+        self._block.append((kind, narrow, order))
 
     def lost(self, ts: int, cpu: int | None, from_ts: int | None, count: int, cause: str = "ring_full") -> None:
         """Take a gap: ``count`` events after ``from_ts`` (None: since ever) and before ``ts``."""
@@ -176,11 +180,13 @@ class Spool:
         footer.cpus = sorted(self.first_ts_by_cpu)
         footer.start_ts, footer.end_ts = self.start_ts, self.end_ts
         schema = capture_schema(catalogue, footer.kinds)
-        finish = _Finish(schema, state_names(self._states), self._some_context)
-        windows = self._all_windows()
+        finish = Finish(schema, state_names(self._states), self._some_context)
+        if self._rows:
+            self._spill()
+        windows = [Window(sorted(window), partial(self._load, window)) for window in self._windows]
         if self._late:
-            windows = _in_one_order(windows)
-        write_file(path, schema, (finish.window(tables) for tables in windows), footer)
+            windows = [_in_one_order(windows)]
+        write_file(path, schema, (_finished(window, finish) for window in windows), footer)
 
     def _own_events(self) -> Iterator[Event]:
         """Catalogue entries of the kinds that the catalogue does not have."""
@@ -188,19 +194,19 @@ class Spool:
             fields = tuple(Field(name, S64 if self._numeric[name] else PATH, "as in the text") for name in names)
             yield Event(kind, EXTRA, f"{probe}, from an imported text", (probe,), fields)
 
-    def _all_windows(self) -> Iterator[dict[str, pa.Table]]:
-        for window in self._windows:
-            tables = {}
-            for kind, path in window.items():
-                with pa.memory_map(str(path)) as file:
-                    tables[kind] = pa.ipc.open_file(file).read_all()
-            yield tables
-        yield {kind: _one_table(tables) for kind, tables in self._tables.items()}
+    @staticmethod
+    def _load(window: dict[str, Path], kind: str) -> pa.Table:
+        with pa.OSFile(str(window[kind]), "rb") as file:
+            return pa.ipc.open_file(file).read_all()
 
 
 _BASE = ("ts", "cpu", "pid", "tid", "comm")
-# Null in all rows: to be found from the handlers' begins and ends; beside rows that know theirs: not known.
-_CONTEXT = ("context", "context_source")
+_BASE_TYPES = {column.name: arrow_type(column.type.arrow) for column in BASE_FIELDS if column.name != "comm"}
+# Numbers are kept narrow from the start; texts are typed at the end.
+_TYPES = {
+    kind: {column.name: arrow_type(column.type.arrow) for column in event.columns if column.type.arrow != "string"}
+    for kind, event in KINDS.items()
+}
 
 
 def _type_of(kind: str, column: str) -> str:
@@ -215,7 +221,11 @@ def _one_table(tables: list[pa.Table]) -> pa.Table:
     return whole if (seq[1:] > seq[:-1]).all() else whole.take(pa.array(np.argsort(seq)))
 
 
-def _in_one_order(windows: Iterator[dict[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
+def _finished(window: Window, finish: Finish) -> Window:
+    return Window(list(window), lambda kind: finish.table(kind, window[kind]))
+
+
+def _in_one_order(windows: list[Window]) -> Window:
     """All rows, numbered anew by time; equal times stay in the order they came in."""
     gathered: dict[str, list[pa.Table]] = defaultdict(list)
     for window in windows:
@@ -230,57 +240,4 @@ def _in_one_order(windows: Iterator[dict[str, pa.Table]]) -> Iterator[dict[str, 
     for (kind, table), own in zip(whole.items(), np.split(seq, ends[:-1]), strict=True):
         place = table.schema.get_field_index("seq")
         done[kind] = table.set_column(place, "seq", pa.array(own)).take(pa.array(np.argsort(own)))
-    yield done
-
-
-class _Finish:
-    """Casts tables to the capture's schema."""
-
-    def __init__(self, schema: pa.Schema, states: dict[str, str], some_context: bool) -> None:
-        self._schema = schema
-        self._states = states
-        self._some_context = some_context
-
-    def window(self, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
-        """Tables by kind as the capture has them."""
-        return {kind: self._table(kind, table) for kind, table in tables.items()}
-
-    def _table(self, kind: str, table: pa.Table) -> pa.Table:
-        columns = {}
-        for name in table.column_names:
-            if name in self._schema.names:
-                column = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
-                if kind == "sched_switch" and name == "prev_state":
-                    column = _renamed(column, self._states)
-                elif kind == "sched_waking" and name in _CONTEXT and self._some_context:
-                    column = column.cast(pa.string()).fill_null("unknown")
-                columns[name] = _cast(column, self._schema.field(name).type)
-        return table_of(self._schema, kind, columns, table.num_rows)
-
-
-def _renamed(column: pa.DictionaryArray, names: dict[str, str]) -> pa.DictionaryArray:
-    words = [names.get(word, word) for word in column.dictionary.to_pylist()]
-    return pa.array(words, pa.string()).take(column.indices).dictionary_encode()
-
-
-def _cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if column.type == wanted:
-        return column
-    if pa.types.is_dictionary(wanted):
-        return column.cast(pa.string()).dictionary_encode().cast(wanted)
-    if pa.types.is_dictionary(column.type):
-        numbers = [_number(word) for word in column.dictionary.to_pylist()]
-        return pa.array(numbers, wanted).take(column.indices)
-    if pa.types.is_integer(column.type) and column.type.bit_width > wanted.bit_width:
-        # Numbers that a corrupted text makes too large for the column are not known.
-        limit = 1 << (wanted.bit_width - 1)
-        fits = pc.and_(pc.less(column, limit), pc.greater_equal(column, -limit))
-        column = pc.if_else(fits, column, None)
-    return column.cast(wanted)
-
-
-def _number(word: str | None) -> int | None:
-    if not word:
-        return None
-    value = int(word, 16) if word[:2] in ("0x", "0X") else int(word)
-    return value - (1 << 64) if value >= 1 << 63 else value
+    return Window(sorted(done), done.__getitem__)

@@ -1,0 +1,86 @@
+"""Imported tables as the capture has them: numbers in the width of their columns, texts that are numbers as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tracectl.store.schema import table_of
+
+# Null in all rows: to be found from the handlers' begins and ends; beside rows that know theirs: not known.
+_CONTEXT = ("context", "context_source")
+
+
+class Finish:
+    """Casts tables to the capture's schema.
+
+    Args:
+        states: what stands for states of threads that the text gives as numbers.
+        some_context: whether any waking knows its context.
+    """
+
+    def __init__(self, schema: pa.Schema, states: dict[str, str], some_context: bool) -> None:
+        self._schema = schema
+        self._states = states
+        self._some_context = some_context
+
+    def table(self, kind: str, table: pa.Table) -> pa.Table:
+        """The rows of one kind as the capture has them."""
+        columns = {}
+        for name in table.column_names:
+            if name in self._schema.names:
+                column = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
+                if kind == "sched_switch" and name == "prev_state":
+                    column = _renamed(column, self._states)
+                elif kind == "sched_waking" and name in _CONTEXT and self._some_context:
+                    column = column.cast(pa.string()).fill_null("unknown")
+                columns[name] = cast(column, self._schema.field(name).type)
+        return table_of(self._schema, kind, columns, table.num_rows)
+
+
+def _renamed(column: pa.DictionaryArray, names: dict[str, str]) -> pa.DictionaryArray:
+    words = [names.get(word, word) for word in column.dictionary.to_pylist()]
+    return pa.array(words, pa.string()).take(column.indices).dictionary_encode()
+
+
+def cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """A column as another type; numbers that do not fit become null."""
+    if column.type == wanted:
+        return column
+    if pa.types.is_dictionary(wanted):
+        return column.cast(pa.string()).dictionary_encode().cast(wanted)
+    if pa.types.is_dictionary(column.type):
+        numbers = [_number(word) for word in column.dictionary.to_pylist()]
+        return pa.array(numbers, wanted).take(column.indices)
+    if pa.types.is_integer(column.type) and column.type.bit_width > wanted.bit_width:
+        # Numbers that a corrupted text makes too large for the column are not known.
+        limit = 1 << (wanted.bit_width - 1)
+        fits = pc.and_(pc.less(column, limit), pc.greater_equal(column, -limit))
+        column = pc.if_else(fits, column, None)
+    return column.cast(wanted)
+
+
+def _number(word: str | None) -> int | None:
+    if not word:
+        return None
+    value = int(word, 16) if word[:2] in ("0x", "0X") else int(word)
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+class Window(Mapping[str, pa.Table]):
+    """Tables by kind, each made when it is asked for, so that one at a time is in memory."""
+
+    def __init__(self, kinds: list[str], make: Callable[[str], pa.Table]) -> None:
+        self._kinds = kinds
+        self._make = make
+
+    def __getitem__(self, kind: str) -> pa.Table:
+        return self._make(kind)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
