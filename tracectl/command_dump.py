@@ -32,17 +32,18 @@ def dump(capture: str, kinds: tuple[str, ...]) -> None:
     Each line: seq, seconds since the start, [cpu], comm-tid/pid of the current thread, kind, name=value of the kind's
     columns that are not null.
     """
-    from tracectl.store.database import source_sql
     from tracectl.store.capture import Capture
+    from tracectl.store.database import source_sql
 
     opened = Capture.open(capture)
     wanted = _known_kinds(opened, kinds)
     columns = [name for name in opened.catalogue.columns() if name in opened.columns]
     kind = " AND kind IN (SELECT unnest($kinds))" if wanted else ""
-    page = f"SELECT {', '.join(columns)} FROM {source_sql(opened.files)} WHERE seq BETWEEN $first AND $last{kind} ORDER BY seq"
+    source = source_sql(opened.files)
+    page = f"SELECT {', '.join(columns)} FROM {source} WHERE seq BETWEEN $first AND $last{kind} ORDER BY seq"
     parameters = {"kinds": wanted} if wanted else {}
     with opened.database() as database:
-        ((low, high),) = database.execute(f"SELECT min(seq), max(seq) FROM {source_sql(opened.files)}").rows()
+        ((low, high),) = database.execute(f"SELECT min(seq), max(seq) FROM {source}").rows()
         for first in range(low or 0, (high or -1) + 1, PAGE):
             rows = database.execute(page, {**parameters, "first": first, "last": first + PAGE - 1}).rows()
             sys.stdout.write("".join(_line(columns, row, opened.start_ts) for row in rows))
