@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracectl._version import __version__
+from tracectl.recorder.import_bpftrace import EpollLog, is_epoll_log
 from tracectl.recorder.import_input import Input, blocks, is_html, traces_in_html
+from tracectl.recorder.import_rows import add_rows
 from tracectl.recorder.import_spool import Spool, Totals
 from tracectl.recorder.import_text import TextReader
 from tracectl.recorder.import_tools import report_of
@@ -131,6 +133,8 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
     chunks = _watched(source, on_progress)
     if is_html(head):
         return "systrace HTML", _read_text(traces_in_html(chunks), spool, footer)
+    if is_epoll_log(head):
+        return "log of ep_poll_interact", _read_epoll_log(chunks, spool)
     return "text", _read_text(chunks, spool, footer)
 
 
@@ -149,6 +153,17 @@ def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> int:
         reader.read(block)
     reader.finish()
     return reader.stack_lines
+
+
+def _read_epoll_log(chunks: Iterator[bytes], spool: Spool) -> int:
+    log = EpollLog()
+    for block in blocks(chunks):
+        add_rows(spool, log.rows(block), "ep_poll_interact")
+        for line, ts, text in log.unread:
+            spool.unparsed_line(ts, line, text)
+        log.unread.clear()
+        spool.end_block()
+    return 0
 
 
 _HEADER = re.compile(rb"^# (hostname|os release|arch) : (.{1,200}?)\s*$", re.MULTILINE)

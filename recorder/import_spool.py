@@ -28,6 +28,7 @@ Columns = dict[str, pa.Array]
 _NUMBER = r"^(-?[0-9]{1,18}|0[xX][0-9a-fA-F]{1,16})?$"
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _FEW_UNPARSED = 5
+LONGEST_UNPARSED = 200
 _NEVER = 2**63 - 1
 
 
@@ -100,6 +101,11 @@ class Spool:
         room = _FEW_UNPARSED - len(self.totals.examples)
         self.totals.examples += zip(lines[:room].tolist(), texts[:room].to_pylist(), strict=True)
         self._block.append(("unparsed", {"ts": pa.array(ts), "line": pa.array(lines), "text": texts}, order))
+
+    def unparsed_line(self, ts: int, line: int, text: str) -> None:
+        """Take one line that could not be read."""
+        kept = pa.array([text[:LONGEST_UNPARSED]]).dictionary_encode()
+        self.unparsed(np.array([ts]), np.array([line]), kept, np.array([0]))
 
     def end_block(self) -> None:
         """Number the rows taken since the last call by (ts, order)."""

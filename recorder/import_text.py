@@ -20,12 +20,11 @@ from tracectl.recorder.import_kinds import (
     known_templates,
     source_of,
 )
-from tracectl.recorder.import_spool import Spool
+from tracectl.recorder.import_spool import LONGEST_UNPARSED, Spool
 from tracectl.recorder.import_template import Columns, Part, Parts, Template, match_at_once, match_by_line
 
 MOST_KINDS = 500
 _MOST_LAYOUTS = 8
-_LONGEST_UNPARSED = 200
 _LONGEST_NAME = 64
 _TAB, _HASH = b"\t#"
 _WHOLE = Template.of([Part("text", "text")])
@@ -164,7 +163,7 @@ class TextReader:
         unread = []
         for line in np.setdiff1d(plain, heads.line, assume_unique=True).tolist():
             start, end = int(block.starts[line]), int(block.ends[line])
-            text = block.text(start, min(end, start + _LONGEST_UNPARSED))
+            text = block.text(start, min(end, start + LONGEST_UNPARSED))
             lost = _LOST.fullmatch(text)
             if lost:
                 cpu = int(lost[1]) if lost[1] else None
@@ -194,7 +193,7 @@ class TextReader:
             return
         times = np.concatenate([[self._last_ts], heads.ts])[np.searchsorted(heads.line, lines, side="right")]
         start = block.starts[lines]
-        texts = block.texts(start, np.minimum(block.ends[lines], start + _LONGEST_UNPARSED))
+        texts = block.texts(start, np.minimum(block.ends[lines], start + LONGEST_UNPARSED))
         self.spool.unparsed(times, self.lines + lines + 1, texts, lines)
 
 

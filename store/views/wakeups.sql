@@ -17,6 +17,6 @@ SELECT
     cpu, -- int: CPU the waker ran on
     target_prio AS prio, -- int: kernel priority of the woken thread
     target_cpu AS prev_cpu, -- int: CPU the woken thread ran on last
-    COALESCE(context_source, 'recorded') AS context_source, -- text: recorded (computed in the kernel), flags (of ftrace), stack (the call chain), spans (the handlers' begins and ends), unknown
+    CASE WHEN context IS NULL THEN 'unknown' ELSE COALESCE(context_source, 'recorded') END AS context_source, -- text: recorded (computed in the kernel), flags (of ftrace), stack (the call chain), spans (the handlers' begins and ends), unknown
     TRUE AS certain -- bool: no lost event can change the row
 FROM wakers

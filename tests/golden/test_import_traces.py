@@ -20,6 +20,7 @@ import pytest
 from tracectl.query import ask
 from tracectl.recorder.import_session import Imported, ImportOptions, import_traces
 from tracectl.store.capture import Capture
+from tracectl.store.errors import NotRecordedError
 
 FOLDER = Path(__file__).parents[3] / "shared" / "traces"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no traces in {FOLDER}")
@@ -173,7 +174,7 @@ def test_lisa_s_times_on_a_cpu(imported: Import) -> None:
                 expected[int(row["pid"])] += round(float(row["sum"]) * 1e6)
     got: Counter[int] = Counter()
     for tid, dur in answer(imported, "lisa/trace.txt", "runs where tid != 0 | select tid, dur"):
-        got[tid] += dur // 1000
+        got[tid] += (dur or 0) // 1000
     assert len(expected) > 40
     assert {tid for tid in expected if got[tid] != expected[tid]} == {5}
     assert got[5] - expected[5] == 10
@@ -196,7 +197,8 @@ def test_perfetto_s_slices(imported: Import, name: str) -> None:
     assert len(imported(name)[1].cpus) == cpus or name.endswith("critical-path")  # a CPU with no switch is none there
     runs: dict[int, list[int]] = defaultdict(list)
     for tid, dur in answer(imported, name, "runs | select tid, dur"):
-        runs[tid].append(dur)
+        if dur is not None:  # else it ran on
+            runs[tid].append(dur)
     compared = 0
     for line in table[4:]:
         fields = line.split("\t")
@@ -241,3 +243,34 @@ def test_trace_dat_holds_what_trace_cmd_reports(imported: Import) -> None:
         assert f"[{cpu:03}]" in line
         assert f" {prev}:{prev_tid} [" in line
         assert f" ==> {following}:{next_tid} [" in line
+
+
+def test_the_log_of_ep_poll_interact(imported: Import) -> None:
+    name = "pubdiy/ep_poll_interact.bt.log"
+    expected = json.loads((FOLDER / "pubdiy/expected.json").read_text())["ep_poll_interact.bt.log"]
+    wakeups = answer(imported, name, "wakeups | select tid, comm, waker_comm")
+    assert len(wakeups) == expected["wakeups"]
+    assert Counter(f"{tid} {comm}" for tid, comm, _ in wakeups) == expected["by_wakee"]
+    assert Counter(waker for *_, waker in wakeups) == expected["by_waker_comm"]
+    assert Counter(f"{tid} <- {waker}" for tid, _, waker in wakeups) == expected["by_wakee_waker"]
+    returns = answer(imported, name, "epolls | select tid, comm")
+    assert len(returns) == expected["sleeper_wakeups"]
+    assert Counter(f"{tid} {comm}" for tid, comm in returns) == expected["sleeper_by_tid"]
+    callbacks = answer(imported, name, "events ep_poll_callback | select state, sport")
+    assert Counter(state for state, _ in callbacks) == expected["by_state"]
+    ports = Counter(str(port) for _, port in callbacks)
+    assert (
+        dict(ports.most_common(len(expected["by_lport"]) - 1)).items() <= expected["by_lport"].items() <= ports.items()
+    )
+    assert len(answer(imported, name, "events inet_csk_accept")) == expected["inet_csk_accept_lines"]
+    # Counted there as text: once more, in the script that the log begins with.
+    assert len(answer(imported, name, "accepts")) == expected["sys_exit_accept4"] - 1
+    assert len(answer(imported, name, "closes")) == expected["close"]
+    times = [ts // 1_000_000 for (ts,) in answer(imported, name, "events | select ts")]
+    assert [min(times), max(times)] == expected["elapsed_ms_range"]
+    assert [text.partition("@")[0] for _, text in imported(name)[0].totals.examples] == ["^C", "root"]
+
+
+def test_the_log_does_not_tell_who_woke_by_softirq(imported: Import) -> None:
+    with pytest.raises(NotRecordedError, match="context cannot be told"):
+        answer(imported, "pubdiy/ep_poll_interact.bt.log", "wakeups of tid 4449 by softirq")
