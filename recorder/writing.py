@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,19 @@ from tracectl.recorder.decode import Decoder
 from tracectl.recorder.ledger import Drop, Ledger
 from tracectl.recorder.parse import Parsed, parse
 from tracectl.recorder.probes import Probes
+from tracectl.recorder.recovery import tail
+from tracectl.recorder.settlement import Settlement
 from tracectl.recorder.sink import Numbers, RowBuffer
 from tracectl.recorder.snapshot import clocks, tasks
 from tracectl.store.events import KINDS
-from tracectl.store.footer import Footer
-from tracectl.store.writer import SegmentWriter
+from tracectl.store.footer import Footer, LedgerLine
+from tracectl.store.writer import SegmentWriter, table_of_rows
 
 # An event may be this much older than the moment its ring was emptied without having been in it.
 _WATERMARK_LAG_NS = 100_000_000
 _SEGMENT_NS = 1_000_000_000
 _SEGMENT_ROWS = 1_000_000
+_ALL = 2**63 - 1
 _NOTHING = np.empty(0, np.int64)
 
 
@@ -48,7 +51,10 @@ class Writer:
     reader_cpu_ns: int = 0
     _cpu_at_start: int = field(default_factory=time.process_time_ns)
     _last_segment: int = 0
+    _last_cycle: int = 0
     _worst_delay: int = 0
+    _begin: int = 0
+    settlement: Settlement = field(default_factory=Settlement)
 
     def __post_init__(self) -> None:
         source = self.probes.source
@@ -56,8 +62,10 @@ class Writer:
         self.rows = RowBuffer(source.records, self.segments.schema, Decoder(source.records))
         self.ledger = Ledger(self.footer.start_ts, self.rows)
         self.chain = SwitchChain()
-        self._last_segment = self.footer.start_ts
+        self._last_segment = self._last_cycle = self._begin = self.footer.start_ts
+        self.footer.end_ts = self.footer.start_ts
         self._note_clock()
+        self._write_tail()
         now = time.monotonic_ns()
         for task in tasks():
             self.rows.note("task", now, None, **task)
@@ -79,14 +87,15 @@ class Writer:
     def cycle(self, ts: int, delay: int) -> None:
         """All rings were emptied after ``ts``, ``delay`` after the time before: write a segment when it is time."""
         self._worst_delay = max(self._worst_delay, delay)
+        self._last_cycle = ts
         if ts - self._last_segment >= _SEGMENT_NS or self.rows.pending >= _SEGMENT_ROWS:
             self._observe(ts)
             self._segment(ts - _WATERMARK_LAG_NS)
             self._last_segment = ts
 
     def cut_short(self) -> None:
-        """The reader is gone: write what there is as the last segment."""
-        self._segment(2**63 - 1)
+        """The reader is gone: write what is known to be whole as the last segment."""
+        self._segment(self._last_cycle - _WATERMARK_LAG_NS)
 
     def close(self, end_ts: int) -> Footer:
         """Account for the tail, write all that is left; returns the final footer."""
@@ -97,24 +106,37 @@ class Writer:
                 "coverage", end_ts, None, stream=event.stream, from_ts=self.footer.start_ts,
                 covered_kind=event.kind, filter=self.footer.filter,
             )  # fmt: skip
-        self.footer.complete = True
         self.footer.end_ts = end_ts
-        self._segment(2**63 - 1)
+        self._segment(_ALL)
+        self.segments.remove_tail()
+        self.footer.complete = True
+        self.footer.ledger = self._account()
         return self.footer
 
     def _segment(self, watermark: int) -> None:
         self._note_clock()
         self._check_switches(watermark)
         tables = self.rows.take(watermark)
-        if not self.footer.complete:
-            self.footer.end_ts = max(self.footer.start_ts, watermark)
-        self.footer.late = self.rows.late
+        if not tables:
+            return
+        places = [(line.stream, line.cpu) for line in self._account()]
+        lines = self.settlement.settle(places, self.rows.recorded, tables)
+        if watermark != _ALL:
+            self.footer.end_ts = max(self._begin, watermark)
+        # Whole in itself: what is missing behind it stands in the tail.
+        footer = replace(self.footer, start_ts=self._begin, ledger=lines, complete=True, late=self.rows.late)
+        self.segments.write(tables, footer)
         self.rows.late = False
-        self.footer.ledger = self.ledger.lines(
-            self.probes.streams, self.probes.cpus, self.probes.counts(), self.rows.recorded
-        )
-        if tables:
-            self.segments.write(tables, self.footer)
+        self._begin = self.footer.end_ts
+        self._write_tail()
+
+    def _account(self) -> list[LedgerLine]:
+        return self.ledger.lines(self.probes.streams, self.probes.cpus, self.probes.counts(), self.rows.recorded)
+
+    def _write_tail(self) -> None:
+        """Say on disk what is missing in case that nothing more is written."""
+        rows, footer = tail(self.footer, self.probes.streams, self.settlement.unsettled(self._account()))
+        self.segments.write_tail({"lost": table_of_rows(self.segments.schema, KINDS["lost"], rows)}, footer)
 
     def _check_switches(self, watermark: int) -> None:
         """Declare what is missing between two switches of a CPU; with a filter, neighbours need not follow."""

@@ -113,11 +113,12 @@ class Capture:
         return all(footer.complete for footer in self.footers)
 
     def ledger(self) -> list[LedgerLine]:
-        """The ledger per stream and CPU. A segment's ledger is the total so far, so the newest one counts."""
-        newest: dict[tuple[str, int], LedgerLine] = {}
-        for footer in self.footers:
-            newest |= {(line.stream, line.cpu): line for line in footer.ledger}
-        return [newest[key] for key in sorted(newest)]
+        """The ledger per stream and CPU, summed over the files."""
+        books: dict[tuple[str, int], LedgerLine] = {}
+        for line in (line for footer in self.footers for line in footer.ledger):
+            known = books.get((line.stream, line.cpu))
+            books[line.stream, line.cpu] = line if known is None else known + line
+        return [books[place] for place in sorted(books)]
 
     def ledger_by_stream(self) -> dict[str, LedgerLine]:
         """The ledger summed over CPUs (``cpu`` is -1)."""
@@ -163,7 +164,7 @@ def _existing_files(path: Path) -> tuple[Path, ...]:
     if segments.is_dir():
         raise UserError(
             f"{path} is still being recorded, or its recording was cut short",
-            f"what is there so far can be asked: {segments}",
+            f"what is there so far can be asked: {segments}; tracectl recover makes a capture of it",
         )
     nearby = sorted(file.name for file in path.parent.glob("*.parquet"))[:5] if path.parent.is_dir() else []
     raise UserError(f"no such capture: {path}", f"there is: {', '.join(nearby)}" if nearby else _WRITTEN_BY)

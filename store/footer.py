@@ -41,6 +41,15 @@ class LedgerLine:
         """``emitted - recorded - lost``: zero in an honest recording."""
         return self.emitted - self.recorded - self.lost
 
+    def __add__(self, other: LedgerLine) -> LedgerLine:
+        """The account of both together, which are of one stream and CPU."""
+        counts = ("emitted", "recorded", "lost", "skipped")
+        return LedgerLine(self.stream, self.cpu, *(getattr(self, name) + getattr(other, name) for name in counts))
+
+    def __sub__(self, other: LedgerLine) -> LedgerLine:
+        """This account without that of the other."""
+        return self + LedgerLine(self.stream, self.cpu, -other.emitted, -other.recorded, -other.lost, -other.skipped)
+
 
 @dataclass
 class Footer:

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tracectl.store.capture import SEGMENTS_SUFFIX
 from tracectl.store.errors import UserError
+from tracectl.store.events import Event
 from tracectl.store.footer import KEY, Footer
 from tracectl.store.schema import ROW_GROUP_ROWS, arrow_type, capture_schema, parquet_options, table_of
 
 WINDOW_ROWS = 1_000_000
+# What is missing behind the last segment, should none follow. Sorted behind the segments, whose names are numbers.
+TAIL = "tail.parquet"
 Tables = Mapping[str, pa.Table]
 Owner = tuple[int, int]  # uid, gid
 
 
 def write_file(
-    path: Path, schema: pa.Schema, windows: Iterable[Tables], footer: Footer, owner: Owner | None = None
+    path: Path,
+    schema: pa.Schema,
+    windows: Iterable[Tables],
+    footer: Footer,
+    owner: Owner | None = None,
+    *,
+    folder: Path | None = None,
 ) -> int:
     """Write a Parquet file under a temporary name, sync it and rename it into place; only its owner may read it.
 
     Args:
         windows: consecutive stretches of time; each maps a kind to its rows, sorted by seq.
         owner: whom it shall belong to; None: this process.
+        folder: where it is until it is finished; None: beside ``path``.
 
     Returns:
         its size in bytes.
     """
     # A new file with mode 0600, never one that is there: root writes in directories that are others'.
-    descriptor, name = tempfile.mkstemp(prefix=".tracectl-", suffix=".tmp", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=".tracectl-", suffix=".tmp", dir=folder or path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -70,6 +83,8 @@ def _sync_directory(path: Path) -> None:
 class SegmentWriter:
     """The directory of segments beside the output file, and its compaction into that file.
 
+    The directory is locked as long as a process that has this object lives: :func:`is_being_written`.
+
     Args:
         output: the capture to be; ``output`` + ``.recording`` is the directory.
         schema: from :func:`capture_schema`.
@@ -80,84 +95,212 @@ class SegmentWriter:
         self.output = output
         self.directory = output.with_name(output.name + SEGMENTS_SUFFIX)
         self.schema = schema
-        self.bytes_written = 0
+        self.segments: list[Path] = []
+        self._sizes: dict[Path, int] = {}
         self._owner = owner
-        self._segments: list[Path] = []
         self._late = False
+        self._number = 0
         try:
             self.directory.mkdir(mode=0o700)
         except FileExistsError as error:
-            raise UserError(
-                f"{self.directory} exists: another recording is running, or one was cut short",
-                f"ask it as it is (tracectl query {self.directory} …), then remove it or choose another -o",
-            ) from error
+            raise _taken(self.directory) from error
         if owner is not None:
             os.chown(self.directory, *owner, follow_symlinks=False)
+        self._lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        weakref.finalize(self, os.close, self._lock)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes in the segments."""
+        return sum(self._sizes.values())
 
     def write(self, tables: Tables, footer: Footer) -> None:
         """Write the next segment: rows later than those of the segments before, unless ``footer.late``."""
-        path = self.directory / f"{len(self._segments) + 1:06d}.parquet"
-        self.bytes_written += write_file(path, self.schema, [tables], footer, self._owner)
-        self._segments.append(path)
+        self._number += 1
+        path = self.directory / f"{self._number:06d}.parquet"
+        self._sizes[path] = write_file(path, self.schema, [tables], footer, self._owner)
+        self.segments.append(path)
         self._late |= footer.late
+
+    def write_tail(self, tables: Tables, footer: Footer) -> None:
+        """Say what is missing behind the last segment if none follows: one small file, written anew each time."""
+        write_file(self.directory / TAIL, self.schema, [tables], footer, self._owner)
+
+    def remove_tail(self) -> None:
+        """Nothing is missing behind the last segment."""
+        (self.directory / TAIL).unlink(missing_ok=True)
+
+    def drop_oldest(self) -> None:
+        """Remove the oldest segment."""
+        oldest = self.segments.pop(0)
+        oldest.unlink()
+        del self._sizes[oldest]
+
+    def size_of_oldest(self) -> int:
+        """Its bytes."""
+        return self._sizes[self.segments[0]]
 
     def finish(self, footer: Footer) -> Path:
         """Compact all segments into the output file and remove the directory."""
-        windows = _windows(self._segments)
-        if self._late:
-            windows = _renumbered(windows)
-            footer.late = False
-        write_file(self.output, self.schema, windows, footer, self._owner)
+        # Unfinished, it lies in the directory: killed, it leaves nothing elsewhere.
+        compact(
+            self.output, self.schema, self.segments, footer, self._owner, renumber=self._late, folder=self.directory
+        )
         shutil.rmtree(self.directory)
         return self.output
 
     def discard_if_empty(self) -> None:
         """After a failure: remove the directory if no segment was finished."""
-        if not self._segments:
+        if not self.segments:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _windows(segments: Iterable[Path]) -> Iterator[Tables]:
-    """The segments' rows by kind, in stretches of about WINDOW_ROWS."""
+def is_being_written(directory: Path) -> bool:
+    """Whether a recording into this directory of segments is running."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _taken(directory: Path) -> UserError:
+    if directory.is_dir() and not is_being_written(directory):
+        return UserError(
+            f"{directory} exists: a recording was cut short",
+            f"tracectl recover {directory} makes a capture of it; or choose another -o",
+        )
+    return UserError(f"{directory} exists: another recording is running", "choose another -o")
+
+
+Piece = Path | Tables
+
+
+def compact(
+    path: Path,
+    schema: pa.Schema,
+    pieces: Sequence[Piece],
+    footer: Footer,
+    owner: Owner | None = None,
+    *,
+    renumber: bool = False,
+    folder: Path | None = None,
+) -> int:
+    """Make one file of consecutive segments; returns its size in bytes.
+
+    Args:
+        folder: where it is until it is finished; None: beside ``path``.
+        pieces: segment files, or tables as in :func:`write_file`.
+        renumber: put all rows in one order and number them anew, since pieces overlap in time. What is held in
+            memory meanwhile is one segment and the rows that a later one may still precede.
+    """
+    tables: Iterable[Tables] = _in_order(pieces) if renumber else map(_tables_of, pieces)
+    if renumber:
+        footer.late = False
+    return write_file(path, schema, _windows(tables), footer, owner, folder=folder)
+
+
+def _tables_of(piece: Piece) -> Tables:
+    if not isinstance(piece, Path):
+        return piece
+    groups: dict[str, list[pa.Table]] = defaultdict(list)
+    with pq.ParquetFile(piece) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            groups[table["kind"][0].as_py()].append(table)
+    return {kind: pa.concat_tables(tables) for kind, tables in groups.items()}
+
+
+def _windows(pieces: Iterable[Tables]) -> Iterator[Tables]:
+    """The rows by kind, in stretches of about WINDOW_ROWS."""
     gathered: dict[str, list[pa.Table]] = defaultdict(list)
     rows = 0
-    for segment in segments:
-        with pq.ParquetFile(segment) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                gathered[table["kind"][0].as_py()].append(table)
-                rows += table.num_rows
+    for tables in pieces:
+        for kind, table in tables.items():
+            gathered[kind].append(table)
+            rows += table.num_rows
         if rows >= WINDOW_ROWS:
-            yield {kind: pa.concat_tables(tables) for kind, tables in gathered.items()}
+            yield {kind: pa.concat_tables(parts) for kind, parts in gathered.items()}
             gathered.clear()
             rows = 0
     if gathered:
-        yield {kind: pa.concat_tables(tables) for kind, tables in gathered.items()}
+        yield {kind: pa.concat_tables(parts) for kind, parts in gathered.items()}
 
 
-def _renumbered(windows: Iterable[Tables]) -> Iterator[Tables]:
-    """All rows in one order again, after some came behind the watermark; only then, since it holds them all."""
-    gathered: dict[str, list[pa.Table]] = defaultdict(list)
-    for window in windows:
-        for kind, table in window.items():
-            gathered[kind].append(table)
-    whole = {kind: pa.concat_tables(tables) for kind, tables in gathered.items()}
-    keys = [np.concatenate([_numbers(t, name) for t in whole.values()]) for name in ("seq", "cpu", "ts")]
+_NEVER = 2**63 - 1
+
+
+def _in_order(pieces: Sequence[Piece]) -> Iterator[Tables]:
+    """All rows in one order, numbered anew: those before the earliest row of all later pieces leave at each step."""
+    firsts = [_first_ts(piece) for piece in pieces]
+    rest = np.minimum.accumulate([_NEVER, *firsts[:0:-1]])[::-1]
+    held: Tables = {}
+    seq = 1
+    for piece, before in zip(pieces, rest, strict=True):
+        done, held = _split(_joined(held, _tables_of(piece)), int(before))
+        if done:
+            yield _renumbered(done, seq)
+            seq += sum(table.num_rows for table in done.values())
+
+
+def _first_ts(piece: Piece) -> int:
+    if isinstance(piece, Path):
+        metadata = pq.read_metadata(piece)
+        column = metadata.schema.names.index("ts")
+        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+        return min((int(group.column(column).statistics.min) for group in groups), default=_NEVER)
+    return min((int(pc.min(table["ts"]).as_py()) for table in piece.values()), default=_NEVER)
+
+
+def _joined(first: Tables, second: Tables) -> Tables:
+    kinds = [*first, *(kind for kind in second if kind not in first)]
+    return {kind: pa.concat_tables([part[kind] for part in (first, second) if kind in part]) for kind in kinds}
+
+
+def _split(tables: Tables, before: int) -> tuple[Tables, Tables]:
+    """The rows earlier than a moment, and the others."""
+    early, late = {}, {}
+    for kind, table in tables.items():
+        is_early = pc.less(table["ts"], pa.scalar(before, pa.int64()))
+        early[kind], late[kind] = table.filter(is_early), table.filter(pc.invert(is_early))
+    return _filled(early), _filled(late)
+
+
+def _filled(tables: Tables) -> Tables:
+    return {kind: table for kind, table in tables.items() if table.num_rows}
+
+
+def _renumbered(tables: Tables, first_seq: int) -> Tables:
+    """The rows sorted by (ts, cpu, seq), with consecutive numbers."""
+    keys = [np.concatenate([_numbers(t, name) for t in tables.values()]) for name in ("seq", "cpu", "ts")]
     seq = np.empty(len(keys[0]), np.int64)
-    seq[np.lexsort(keys)] = np.arange(1, len(seq) + 1)
+    seq[np.lexsort(keys)] = np.arange(first_seq, first_seq + len(seq))
     done = {}
     start = 0
-    for kind, table in whole.items():
+    for kind, table in tables.items():
         own = seq[start : start + table.num_rows]
         start += table.num_rows
         renumbered = table.set_column(table.schema.get_field_index("seq"), table.schema.field("seq"), pa.array(own))
         done[kind] = renumbered.take(pa.array(np.argsort(own)))
-    yield done
+    return done
 
 
 def _numbers(table: pa.Table, column: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     filled = table[column].combine_chunks().fill_null(-1)
     return np.asarray(filled.to_numpy(zero_copy_only=False), np.int64)
+
+
+def table_of_rows(schema: pa.Schema, event: Event, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """A table of one kind from plain dictionaries, in the capture's schema."""
+    columns = {
+        column.name: pa.array([row.get(column.name) for row in rows], arrow_type(column.type.arrow))
+        for column in event.columns
+    }
+    return table_of(schema, event.kind, columns, len(rows))
 
 
 def write_rows(
@@ -195,10 +338,6 @@ def write_rows(
     tables = {}
     for kind in sorted({row["kind"] for row in numbered}):
         own = [row for row in numbered if row["kind"] == kind]
-        columns = {
-            column.name: pa.array([row.get(column.name) for row in own], arrow_type(column.type.arrow))
-            for column in catalogue.events[kind].columns
-        }
-        tables[kind] = table_of(schema, kind, columns, len(own))
+        tables[kind] = table_of_rows(schema, catalogue.events[kind], own)
     write_file(Path(path), schema, [tables], footer)
     return Path(path)

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dump": ("tracectl.command_dump:dump", "Print a capture as text, one event per line, in order."),
     "export": ("tracectl.command_export:export", "Write a capture or an answer in the format of another tool."),
     "check": ("tracectl.command_check:check", "Check that a capture is what it says."),
+    "recover": ("tracectl.command_recover:recover", "Make one capture of a recording that was killed."),
     "doctor": ("tracectl.command_doctor:doctor", "Check what recording needs on this machine."),
 }
 

@@ -249,7 +249,7 @@ def test_run_time_kinds_come_back_from_the_footer(tmp_path: Path) -> None:
         assert database.execute(sql).rows() == [(-3, "größe")]
 
 
-def test_segments_are_one_capture_with_the_newest_ledger(tmp_path: Path) -> None:
+def test_segments_are_one_capture_whose_ledger_is_their_sum(tmp_path: Path) -> None:
     segments = SegmentWriter(tmp_path / "c.parquet", capture_schema(Catalogue(), ["sched_process_exit"]))
     for number in (1, 2, 3):
         ledger = [LedgerLine("task", 0, 10 * number, 10 * number - 1, 1)]
@@ -257,7 +257,7 @@ def test_segments_are_one_capture_with_the_newest_ledger(tmp_path: Path) -> None
             ledger.append(LedgerLine("irq", 1, number, number, 0))
         segments.write({}, Footer(["sched_process_exit"], [0], 100, 100 * number, ledger=ledger, complete=False))
     capture = Capture.open(segments.directory)
-    assert capture.ledger() == [LedgerLine("irq", 1, 3, 3, 0), LedgerLine("task", 0, 30, 29, 1)]
+    assert capture.ledger() == [LedgerLine("irq", 1, 5, 5, 0), LedgerLine("task", 0, 60, 57, 3)]
     assert (capture.start_ts, capture.end_ts, capture.complete, len(capture.files)) == (100, 300, False, 3)
     (segments.directory / "000002.parquet").write_bytes(b"PAR1")
     with pytest.raises(CaptureError, match=r"000002\.parquet is a truncated"):
