@@ -32,6 +32,7 @@ class Qualification:
             (A question about what was not recorded at all has no answer: NotRecordedError.)
         at_most: how many rows may be missing: events lost, and rows that may or may not match; None: not known.
         gaps: how many gaps touch the evidence.
+        filter: the recording's own filter, where the question goes beyond it: what it left out is missing.
         undetermined: rows that may or may not match the conditions, since what they are about was lost or not known.
         bounds: column of the answer -> what its value is: ``at least`` [COLUMN], ``at most``, ``not bounded``
             or ``between COLUMN and COLUMN``; a null in such a column is no bound.
@@ -41,6 +42,7 @@ class Qualification:
     at_most: int | None = 0
     gaps: int = 0
     undetermined: int = 0
+    filter: str = ""
     bounds: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -53,6 +55,8 @@ class Qualification:
             return "exact"
         counted = "not known how many" if self.at_most is None else f"at most {self.at_most}"
         reasons = [f"{self.gaps} gap{'s' if self.gaps != 1 else ''}"] if self.gaps else []
+        if self.filter:
+            reasons.append(f"the recording was filtered: {self.filter}")
         if self.undetermined:
             reasons.append(f"{self.undetermined} row{'s' if self.undetermined != 1 else ''} that may match")
         return f"{counted} missing ({', '.join(reasons)})"
@@ -149,7 +153,7 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
     head = relations.with_clause(made.relations)
     sql = f"{head}\n{made.select.sql()}"
     result, found = _run(base, sql, made)
-    if made.select.tri and found.exact:
+    if made.select.qualified and found.exact:
         # Nothing was left open: the plain statement gives the same rows, and is easier to read.
         sql = f"{head}\n{plan(query, made.scene, settled=True).select.sql()}"
     if strict and not found.exact:
@@ -166,7 +170,7 @@ def _run(database: Database, sql: str, made: Plan) -> tuple[Result, Qualificatio
     loss = made.loss
     columns = list(made.select.columns)
     undetermined = 0
-    if made.select.tri:
+    if made.select.qualified:
         database.execute(f"CREATE OR REPLACE TEMP TABLE answer AS\n{sql}", made.parameters)
         ((undetermined,),) = database.execute(f"SELECT COALESCE(MAX({UNDETERMINED}), 0) FROM answer").rows()
         sql = "SELECT {} FROM answer" + (f" WHERE {MATCH}" if made.select.group != [] else "")
@@ -175,8 +179,8 @@ def _run(database: Database, sql: str, made: Plan) -> tuple[Result, Qualificatio
         columns = [name for name in columns if name not in made.bound_columns]
     else:
         at_most = None if loss.at_most is None else loss.at_most + undetermined
-        found = Qualification("missing", at_most, loss.gaps, undetermined, dict(made.bounds))
-    if not made.select.tri:
+        found = Qualification("missing", at_most, loss.gaps, undetermined, loss.filter, dict(made.bounds))
+    if not made.select.qualified:
         return database.execute(sql, made.parameters), found
     return database.execute(sql.format(", ".join(quote_name(name) for name in columns))), found
 
@@ -212,7 +216,7 @@ def loss_in(database: Database, relations: Relations, evidence: Evidence) -> Los
         f"FROM lost WHERE {' AND '.join(conditions)}"
     )
     ((gaps, lost, uncounted),) = database.execute(sql, parameters).rows()
-    return Loss(None if uncounted else lost or 0, gaps)
+    return Loss(None if uncounted else (lost or 0) * evidence.rule.rows_per_event, gaps)
 
 
 def _one_of(column: str, values: list[Any], parameters: dict[str, Any]) -> str:

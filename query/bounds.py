@@ -19,17 +19,19 @@ class Loss:
     """What is missing from the evidence of an answer.
 
     Attributes:
-        at_most: events lost; None: nobody counted them.
+        at_most: rows that may be missing; None: nobody counted them.
         gaps: how many gaps touch the evidence.
+        filter: the recording's own filter, where the question goes beyond it.
     """
 
     at_most: int | None = 0
     gaps: int = 0
+    filter: str = ""
 
     @property
     def exact(self) -> bool:
         """Whether nothing is missing."""
-        return self.gaps == 0
+        return self.gaps == 0 and not self.filter
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Bounding:
         loss: what is missing.
         tri: whether the rows have the column ``match_``; without it all of them match.
         pairs: whether the rows have the column ``certain``.
+        open_ended: whether a row that is not certain may stand for none.
     """
 
     loss: Loss
     tri: bool
     pairs: bool
+    open_ended: bool = False
 
     @property
     def needed(self) -> bool:
@@ -64,12 +68,9 @@ class Bounding:
         """
         sure = " AND ".join(name for name, there in ((MATCH, self.tri), ("certain", self.pairs)) if there)
         least = f"COUNT(*) FILTER (WHERE {sure})" if sure else "COUNT(*)"
-        if any_group and self.pairs and self.loss.at_most is not None:
-            elsewhere = "CAST(SUM(COUNT(*) FILTER (WHERE NOT certain)) OVER () AS BIGINT)"
-            return least, self._plus(f"COUNT(*) + {elsewhere}")
-        return least, self._plus("COUNT(*)")
+        return least, self._most(any_group=any_group)
 
-    def percentile(self, fraction: str, column: str) -> tuple[str, str]:
+    def percentile(self, fraction: str, column: str, *, any_group: bool) -> tuple[str, str]:
         """Least and largest value of a percentile of a column that is not negative, in SQL; NULL: not bounded.
 
         With n known values and up to m more, the one at rank ⌈f (n + m)⌉ is least when all m are smaller than any
@@ -79,16 +80,23 @@ class Bounding:
             return NOT_BOUNDED, NOT_BOUNDED
         values = f"LIST_SORT(LIST({column}) FILTER (WHERE {column} IS NOT NULL{f' AND {MATCH}' if self.tri else ''}))"
         known = f"LEN({values})"
-        most = self._plus("COUNT(*)")
+        most = self._most(any_group=any_group)
         rank = f"GREATEST(CAST(CEIL({fraction} * ({most})) AS BIGINT), 1)"
         low = f"CASE WHEN {rank} > ({most}) - {known} THEN {values}[{rank} - (({most}) - {known})] ELSE 0 END"
         return low, f"{values}[{rank}]"
 
-    def _plus(self, count: str) -> str:
-        return NOT_BOUNDED if self.loss.at_most is None else f"{count} + {self.loss.at_most}"
+    def _most(self, *, any_group: bool) -> str:
+        """SQL for the rows that a group can have at most."""
+        if self.loss.at_most is None:
+            return NOT_BOUNDED
+        count = f"COUNT(*) + {self.loss.at_most}"
+        if any_group and self.pairs:
+            count += " + CAST(SUM(COUNT(*) FILTER (WHERE NOT certain)) OVER () AS BIGINT)"
+            count += " - COUNT(*) FILTER (WHERE NOT certain)"
+        return count
 
 
-def tri_state(source: str, definite: list[str], maybe: list[str], unknown: str) -> str:
+def tri_state(source: str, definite: list[str], maybe: list[str], unknown: str, *, guessed: bool = False) -> str:
     """A table expression of the rows that match or may match, with ``match_``.
 
     Args:
@@ -96,11 +104,13 @@ def tri_state(source: str, definite: list[str], maybe: list[str], unknown: str) 
         maybe: conditions that are NULL where the row does not tell.
         unknown: for which rows a NULL means that the row does not tell. In others it is a value: there is no such
             thing, and the condition does not hold.
+        guessed: whether rows that are not certain hold values that may be wrong, instead of nulls.
     """
     where = "".join(f"\n    {'WHERE' if n == 0 else '  AND'} {condition}" for n, condition in enumerate(definite))
     match = " AND ".join(f"({condition})" for condition in maybe)
+    undecided = "NOT certain" if guessed else f"({match}) IS NULL AND ({unknown})"
     return (
         f"(\n  SELECT * FROM (\n    SELECT *,\n      CASE WHEN {match} THEN TRUE\n"
-        f"      WHEN ({match}) IS NULL AND ({unknown}) THEN NULL ELSE FALSE END AS {MATCH}\n"
+        f"      WHEN {undecided} THEN NULL ELSE FALSE END AS {MATCH}\n"
         f"    FROM {source}{where}\n  ) WHERE {MATCH} IS NOT FALSE\n) AS seen"
     )

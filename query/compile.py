@@ -96,6 +96,7 @@ def plan(
         NotRecordedError: it needs events that the capture does not hold.
     """
     made = _start(query, scene)
+    made.loss_in = loss
     for clause in query.clauses:
         clause.apply(made)
     made.settle(loss(made.evidence), settled=settled)
@@ -111,14 +112,20 @@ def _start(query: Query, scene: Scene) -> Plan:
     if noun.name == "events":
         return _start_events(query, scene)
     view = view_of(noun, scene)
-    columns = dict(noun.columns)
+    columns = dict(view.columns)
     select = Select(noun.name, columns, order=list(noun.order))
-    evidence = Evidence(view.evidence, frozenset(view.evidence.streams))
+    evidence = Evidence(view.evidence, _streams(view.evidence, scene))
     made = Plan(query.text, noun, scene, [noun.name], select, evidence, columns)
     made.require(view.needs, noun.name, query.noun_place)
     if query.argument is not None:
         _pick_vector(made, query.argument)
     return made
+
+
+def _streams(rule: EvidenceRule, scene: Scene) -> frozenset[str]:
+    if rule.streams != ("all",):
+        return frozenset(rule.streams)
+    return frozenset(event.stream for event in scene.catalogue.events.values() if not event.bookkeeping)
 
 
 def _pick_vector(made: Plan, token: Token) -> None:
@@ -141,7 +148,7 @@ def _start_events(query: Query, scene: Scene) -> Plan:
         for name in ("ts", "from_ts"):
             known[name] = Column(name, "int", "clock", known[name].doc)
         shown = {name: known[name] for name in _EVENTS_SHOWN}
-        streams = frozenset(event.stream for event in events.values() if not event.bookkeeping)
+        streams = _streams(EvidenceRule(("all",)), scene)
         select = Select("events", shown, order=["seq"])
         return Plan(query.text, query.noun, scene, ["events"], select, Evidence(rule, streams), known)
     kind = string_of(query.argument)
@@ -166,7 +173,7 @@ def _start_events(query: Query, scene: Scene) -> Plan:
 
 
 def _notes(made: Plan) -> None:
-    if made.scene.filter:
+    if made.scene.filter and not made.loss.filter:
         made.notes.append(f"the recording was filtered ({made.scene.filter}): other threads' events are not in it")
     if made.relations[0] == "wakeups" and made.scene.context == "spans":
         made.notes.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tracectl.query.bounds import Bounding, Loss, tri_state
@@ -88,6 +88,10 @@ class Plan:
         conditions: in words, one per clause.
         maybe: SQL of those conditions that a row which is not certain may leave open; see query/bounds.py.
         context_asked: whether a condition is about the waker's context, which a row may not know.
+        certainty_asked: whether a condition is about what was lost itself: nobody can count the rows it will have.
+        descent_asked: whether a condition is about cgroups, and forks were lost that would tell.
+        inside: whether the recording's own filter keeps all threads that the question is about.
+        loss_in: tells what is missing from some evidence.
         loss: what is missing from the evidence.
         bound_columns: columns that only say how far others can be off.
         bounding: how aggregates of the rows so far are bounded; None once that cannot be told any more.
@@ -108,6 +112,10 @@ class Plan:
     conditions: list[str] = field(default_factory=list)
     maybe: list[str] = field(default_factory=list)
     context_asked: bool = False
+    certainty_asked: bool = False
+    descent_asked: bool = False
+    inside: bool = False
+    loss_in: Callable[[Evidence], Loss] = lambda _: Loss()
     loss: Loss = field(default_factory=Loss)
     bounding: Bounding | None = None
     bound_columns: set[str] = field(default_factory=set)
@@ -126,9 +134,9 @@ class Plan:
 
     def condition(self, sql: str, words: str) -> None:
         """Keep only rows for which the SQL holds."""
-        about = (self.all_columns[word] for word in _WORD.findall(sql) if word in self.all_columns)
+        about = [self.all_columns[word] for word in _WORD.findall(sql) if word in self.all_columns]
         open_ended = any(column.derived or (column.name == "context" and self.context_asked) for column in about)
-        (self.maybe if open_ended else self.select.where).append(sql)
+        (self.maybe if open_ended or OPEN in sql else self.select.where).append(sql)
         self.conditions.append(words)
 
     def settle(self, loss: Loss, *, settled: bool = False) -> None:
@@ -137,15 +145,22 @@ class Plan:
         Args:
             settled: take it that every row tells whether it matches.
         """
+        if self.certainty_asked and not loss.exact:
+            loss = replace(loss, at_most=None)
+        if self.scene.filter and self.noun.subjects and not self.inside:
+            loss = replace(loss, at_most=None, filter=self.scene.filter)
         unknown = [name for name, there in _UNKNOWN.items() if there(self)]
-        tri = bool(self.maybe and unknown) and (self.context_asked or not loss.exact) and not settled
+        tri = bool(self.maybe and unknown) and (self.context_asked or self.descent_asked or not loss.exact)
+        tri = tri and not settled
         if tri:
-            source = tri_state(self.select.source, self.select.where, self.maybe, " OR ".join(unknown))
+            guessed = self.evidence.rule.interval == "all"
+            source = tri_state(self.select.source, self.select.where, self.maybe, " OR ".join(unknown), guessed=guessed)
             self.select.source, self.select.where, self.select.tri = source, [], True
         else:
             self.select.where += self.maybe
         self.loss = loss
-        self.bounding = Bounding(loss, tri, "certain" in self.all_columns)
+        derived = any(column.derived for column in self.all_columns.values())
+        self.bounding = Bounding(loss, tri, "certain" in self.all_columns, derived)
 
     def error(self, problem: str, remedy: str, place: Place) -> QueryError:
         """An error that points into the question."""
@@ -188,11 +203,13 @@ class Plan:
         )
 
 
+OPEN = "OR NULL"  # ends a condition that no row can fail for certain
 _WORD = re.compile(r"[A-Za-z_]\w*")
 # SQL for rows that do not tell, and when there can be any.
 _UNKNOWN: dict[str, Callable[[Plan], bool]] = {
     "NOT certain": lambda plan: plan.has("certain"),
     "context = 'unknown'": lambda plan: plan.context_asked,
+    "TRUE": lambda plan: plan.descent_asked,
 }
 
 

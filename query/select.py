@@ -22,6 +22,7 @@ class Select:
         limit: at most so many rows; None: all.
         tri: whether the source has rows that only may match (query/bounds.py); then the answer has two more columns,
             ``match_`` and ``undetermined_``, and rows without a match come last.
+        any_group: whether rows that are not certain may belong to other groups; they are undetermined then as well.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Select:
     order: list[str] = field(default_factory=list)
     limit: int | None = None
     tri: bool = False
+    any_group: bool = False
     having: str = ""
 
     def sql(self) -> str:
@@ -41,12 +43,10 @@ class Select:
             for name in self.columns
         ]
         order = self.order
-        if self.tri:
-            match = MATCH if self.group is None else f"COUNT(*) FILTER (WHERE {MATCH}) > 0"
-            open_rows = f"COUNT(*) FILTER (WHERE {MATCH} IS NULL)"
-            total = f"{open_rows} OVER ()" if self.group is None else f"CAST(SUM({open_rows}) OVER () AS BIGINT)"
-            shown += [f"{match} AS {MATCH}", f"{total} AS {UNDETERMINED}"]
-            order = [f"COALESCE({match}, FALSE) DESC", *order]
+        if self.qualified:
+            match = self._matched if self.tri else "TRUE"
+            shown += [f"{match} AS {MATCH}", f"{self._undetermined} AS {UNDETERMINED}"]
+            order = [f"COALESCE({match}, FALSE) DESC", *order] if self.tri else order
         lines = [f"SELECT {', '.join(shown)}", f"FROM {self.source}"]
         lines += [f"{'WHERE' if n == 0 else '  AND'} {condition}" for n, condition in enumerate(self.where)]
         if self.group:
@@ -59,6 +59,22 @@ class Select:
             lines.append(f"LIMIT {self.limit}")
         return "\n".join(lines)
 
+    @property
+    def qualified(self) -> bool:
+        """Whether the answer has the columns ``match_`` and ``undetermined_``."""
+        return self.tri or self.any_group
+
+    @property
+    def _matched(self) -> str:
+        return MATCH if self.group is None else f"COUNT(*) FILTER (WHERE {MATCH}) > 0"
+
+    @property
+    def _undetermined(self) -> str:
+        """SQL for the rows of which one cannot tell whether, or where, they are in the answer."""
+        tests = [f"{MATCH} IS NULL"] * self.tri + ["NOT certain"] * self.any_group
+        count = f"COUNT(*) FILTER (WHERE {' OR '.join(tests)})"
+        return f"{count} OVER ()" if self.group is None else f"CAST(SUM({count}) OVER () AS BIGINT)"
+
     def around(self) -> Select:
         """A SELECT of all of this one's rows and columns, in its order."""
         order = self.order if self.limit is not None else []
@@ -67,8 +83,8 @@ class Select:
         if self.tri and self.group is None:
             where = [*where, MATCH]
         elif self.tri and self.group:
-            having = f"COUNT(*) FILTER (WHERE {MATCH}) > 0"
-        plain = replace(self, order=order, where=where, having=having, tri=False)
+            having = self._matched
+        plain = replace(self, order=order, where=where, having=having, tri=False, any_group=False)
         inner = "\n".join(f"  {line}" for line in plain.sql().splitlines())
         kept = [term for term in self.order if term.split()[0] in {quote_name(name) for name in self.columns}]
         return Select(f"(\n{inner}\n) AS step", dict(self.columns), order=kept)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 from lark import Token
 
-from tracectl.query.bounds import NOT_BOUNDED, Bounding, Loss
+from tracectl.query.bounds import NOT_BOUNDED, Bounding
 from tracectl.query.plan import Plan
 from tracectl.query.values import Node, OutOfRange, integer_of, place_of, token_in, tokens, trees
 from tracectl.store.relations import Column, quote_name
@@ -64,6 +65,7 @@ def _aggregate(plan: Plan, by: list[Column], made: dict[str, tuple[str, Column]]
     select.columns = {column.name: column for column in by} | {name: column for name, (_, column) in made.items()}
     select.expressions = {name: expression for name, (expression, _) in made.items()}
     select.group = [column.name for column in by]
+    select.any_group = _any_group(plan, by)
     # What comes after groups or limits is not bounded any more: a row that is missing could change which there are.
     plan.bounding = None
     first = next(iter(made))
@@ -82,7 +84,13 @@ def _open(plan: Plan) -> Bounding:
         plan.select = plan.select.around()
         plan.bounding = None
     # Over rows that an earlier stage made: what is missing is only known as a whole.
-    return plan.bounding or Bounding(Loss(None, plan.loss.gaps), tri=False, pairs=False)
+    return plan.bounding or Bounding(replace(plan.loss, at_most=None), tri=False, pairs=False, open_ended=True)
+
+
+def _any_group(plan: Plan, by: list[Column]) -> bool:
+    """Whether a row that is not certain may belong to another group than the one it is in."""
+    known = plan.bounding
+    return known is not None and known.pairs and not known.loss.exact and any(column.derived for column in by)
 
 
 def _between(plan: Plan, column: Column, limits: tuple[str, str], by: list[Column]) -> dict[str, tuple[str, Column]]:
@@ -118,7 +126,7 @@ count: "count" ("by" columns)?
         bounding = _open(plan)
         made = {name: (f"COUNT(*){bounding.only_matching}", Column(name, "int", "", "number of rows"))}
         if bounding.needed:
-            limits = bounding.count(any_group=any(column.derived for column in by))
+            limits = bounding.count(any_group=_any_group(plan, by))
             made |= _between(plan, made[name][1], limits, by)
         _aggregate(plan, by, made)
 
@@ -153,12 +161,14 @@ TOTAL.2: /(sum|avg|min|max)(?!\\w)/i
             name = _free_name(f"{what}_{column.name}", by)
             made[name] = (self._expression(what, column, bounding.only_matching), self._result(what, name, column))
             if bounding.needed:
-                plan.bounds[name] = self._bound(what, column)
+                plan.bounds[name] = self._bound(what, column, bounding)
         _aggregate(plan, by, made)
 
     @staticmethod
-    def _bound(what: str, column: Column) -> str:
+    def _bound(what: str, column: Column, bounding: Bounding) -> str:
         """What the value is when rows are missing; a sum only grows with them where no value is negative."""
+        if bounding.open_ended and not column.derived:
+            return "not bounded"  # it may be the value of a row that stands for none
         known = {"sum": "at least" if column.unit == "ns" else "not bounded", "max": "at least", "min": "at most"}
         return known.get(what, "not bounded")
 
@@ -206,7 +216,8 @@ PERCENTILE.2: /p(\\d\\d?(\\.\\d{1,6})?|100)(?![\\w.])/i
             result = Column(name, column.type, column.unit, f"{token} of {column.name}")
             made[name] = (value + bounding.only_matching, result)
             if bounding.needed and column.unit == "ns":
-                made |= _between(plan, result, bounding.percentile(fraction, quote_name(column.name)), by)
+                limits = bounding.percentile(fraction, quote_name(column.name), any_group=_any_group(plan, by))
+                made |= _between(plan, result, limits, by)
             elif bounding.needed:
                 plan.bounds[name] = "not bounded"
         _aggregate(plan, by, made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tracectl.query.clause import Clause
-from tracectl.query.plan import Plan
+from tracectl.query.plan import OPEN, Evidence, Plan
 from tracectl.query.values import (
     Name,
     Node,
@@ -18,6 +18,8 @@ from tracectl.query.values import (
     tree_in,
     trees,
 )
+from tracectl.store.filtered import Inside
+from tracectl.store.relations import EvidenceRule
 
 
 def name_condition(plan: Plan, column: str, name: Name) -> str:
@@ -67,9 +69,15 @@ subject: "tid" UINT -> tid
         """Keep rows about one of the threads."""
         if not plan.noun.subjects:
             raise plan.error(f"{plan.noun.name} are about no thread", "leave out: of", self.place)
+        inside = Inside.of(plan.scene.filter or "")
+        plan.inside |= all(inside.holds(str(node.data), self._asked(plan, node)) for node in trees(self.node))
         pairs = [self._one(plan, node) for node in trees(self.node)]
         sql = " OR ".join(sql for sql, _ in pairs)
         plan.condition(f"({sql})" if len(pairs) > 1 else sql, f"of {listed(words for _, words in pairs)}")
+
+    @staticmethod
+    def _asked(plan: Plan, node: Node) -> int | str:
+        return number(plan, node) if node.data in ("tid", "pid") else name_of(tree_in(node)).text
 
     def _one(self, plan: Plan, node: Node) -> tuple[str, str]:
         what = str(node.data)
@@ -95,8 +103,12 @@ subject: "tid" UINT -> tid
     def _cgroup(self, plan: Plan, name: Name) -> tuple[str, str]:
         if plan.has("cgroup"):
             return name_condition(plan, "cgroup", name), f'cgroup "{name.text}"'
-        plan.relations.append("tasks")
-        inner = f"SELECT tid FROM tasks WHERE {name_condition(plan, 'cgroup', name)}"
+        plan.relations.append("thread_cgroups")
+        inner = f"SELECT tid FROM thread_cgroups WHERE {name_condition(plan, 'cgroup', name)}"
         columns = [subject[0] for subject in plan.noun.subjects if plan.has(subject[0])]
         sql = " OR ".join(f"{column} IN ({inner})" for column in columns)
-        return (f"({sql})" if len(columns) > 1 else sql), f'cgroup "{name.text}"'
+        # A fork that was lost can only take threads away from those found: no other thread is surely none of them.
+        if not plan.loss_in(Evidence(EvidenceRule(), frozenset({"task"}))).exact:
+            plan.descent_asked = True
+            sql += f" {OPEN}"
+        return (f"({sql})" if len(columns) > 1 or plan.descent_asked else sql), f'cgroup "{name.text}"'

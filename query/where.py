@@ -73,8 +73,14 @@ value: STRING | WORD | INT | UINT | FLOAT | HEX | DURATION
         if what == "negated":
             return f"NOT ({self._condition(plan, tree_in(node))})"
         token = token_in(node)
-        column = plan.column(str(token), place_of(token))
+        column = self._column(plan, str(token), place_of(token))
         return self._FORMS[what](self, plan, node, column)
+
+    @staticmethod
+    def _column(plan: Plan, name: str, place: Place) -> Column:
+        column = plan.column(name, place)
+        plan.certainty_asked |= column.name == "certain"
+        return column
 
     def _compare(self, plan: Plan, node: Node, column: Column) -> str:
         sign = {"==": "=", "!=": "<>"}.get(str(tokens(node)[1]), str(tokens(node)[1]))
@@ -92,7 +98,9 @@ value: STRING | WORD | INT | UINT | FLOAT | HEX | DURATION
         return f"{quote_name(column.name)} {word} ({values})"
 
     def _null(self, _plan: Plan, node: Node, column: Column) -> str:
-        return f"{quote_name(column.name)} IS {'' if node.data == 'is_null' else 'NOT '}NULL"
+        sql = f"{quote_name(column.name)} IS {'' if node.data == 'is_null' else 'NOT '}NULL"
+        # A null in a row that is not certain says nothing.
+        return f"CASE WHEN certain THEN {sql} END" if column.derived else sql
 
     def _truth(self, plan: Plan, node: Node, column: Column) -> str:
         if column.type != "bool":
@@ -124,7 +132,7 @@ value: STRING | WORD | INT | UINT | FLOAT | HEX | DURATION
     def _text(self, plan: Plan, token: Token, column: Column) -> str:
         text = string_of(token)
         if token.type == "WORD" and text.lower() in {name.lower() for name in plan.all_columns}:
-            other = plan.column(text, place_of(token))
+            other = self._column(plan, text, place_of(token))
             if other.type != column.type:
                 raise self._mismatch(plan, column, place_of(token))
             return quote_name(other.name)

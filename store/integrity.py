@@ -69,7 +69,7 @@ def _finding(one: _Check, capture: Capture, database: Database) -> Finding:
         return Finding(one.name, one.doc, None, why=f"{', '.join(missing)} not recorded")
     if one.complete_only and capture.filter:
         return Finding(one.name, one.doc, None, why=f"the recording was filtered ({capture.filter})")
-    head = Relations(capture).with_clause(one.relations)
+    head = Relations(capture, declared_only=True).with_clause(one.relations)
     body = f"{head}, violations AS (\n{one.sql}\n)\nSELECT cpu, ts, what, COUNT(*) OVER () FROM violations"
     rows = database.execute(f"{body} ORDER BY ts, cpu LIMIT {SHOWN}", one.parameters(capture)).rows()
     places = tuple(Violation(cpu, ts, what) for cpu, ts, what, _ in rows)

@@ -3,13 +3,14 @@
 A view file's header has machine-readable lines::
 
     -- one row: what a row is; ``(helper)`` at the end keeps it out of the language
-    -- evidence: stream=sched,irq cpus=own|all interval=ts..end_ts     (columns, or "before"; or: none)
+    -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2]     (or: none)
     -- needs: kind other_kind? one|two a+b|c
 
-``needs`` lists kinds; ``?`` marks what a relation can do without, ``|`` alternatives, ``+`` what goes together. Each
-column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?``
-behind it where the column is derived; unit is ``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or
-nothing.
+The interval goes from a column to a column, or from ``before`` or to ``after`` (the CPU's neighbouring event); ``rows``
+is how many rows one lost event can take away, if more than one. ``needs`` lists kinds; ``?`` marks what a relation can
+do without, ``|`` alternatives, ``+`` what goes together. Each column of the outermost SELECT ends with
+``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?`` behind it where the column is derived; unit is
+``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from tracectl.store import filtered
 from tracectl.store.database import quote_string, source_sql
 from tracectl.store.events import SOFTIRQS, TCP_STATES, VECTOR_CONTEXTS, Catalogue, Event
 
@@ -33,7 +35,9 @@ _COLUMN = re.compile(
     r"^\s+(?P<expression>.*?),?\s+-- (?P<type>int|text|bool)(?P<derived>\??)(?: (?P<unit>ns|clock))?: (?P<doc>.+)$"
 )
 _HEADER = re.compile(r"^-- (one row|evidence|needs):[ ]?(.*)$", re.MULTILINE)
-_EVIDENCE = re.compile(r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)")
+_EVIDENCE = re.compile(
+    r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)(?: rows=(?P<rows>\d+))?"
+)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _USED = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_]\w*)")
 _UNSPOKEN = re.compile(r"--.*|'[^']*'|\"[^\"]*\"")  # comments and quoted text name no relation
@@ -62,14 +66,16 @@ class EvidenceRule:
     """What the rows of a relation depend on.
 
     Attributes:
-        streams: rings whose events a row is made from.
+        streams: rings whose events a row is made from; ``all``: every ring.
         own_cpu: whether only the row's own CPU matters; else every CPU.
-        interval: ``ts..end_ts`` by column names, or ``all``.
+        interval: ``ts..end_ts`` by column names, or ``all``: a row stands for no event in particular.
+        rows_per_event: how many rows an event that was lost can have taken away.
     """
 
     streams: tuple[str, ...] = ()
     own_cpu: bool = False
     interval: str = "all"
+    rows_per_event: int = 1
 
     @property
     def starts_at_row(self) -> bool:
@@ -119,7 +125,8 @@ def _read_view(name: str, text: str) -> View:
     match = _EVIDENCE.fullmatch(header["evidence"])
     rule = EvidenceRule()
     if match:
-        rule = EvidenceRule(tuple(match["streams"].split(",")), match["cpus"] == "own", match["interval"])
+        streams = tuple(match["streams"].split(","))
+        rule = EvidenceRule(streams, match["cpus"] == "own", match["interval"], int(match["rows"] or 1))
     columns = {}
     for line in text.splitlines():
         found = _COLUMN.match(line)
@@ -210,9 +217,10 @@ class Relations:
     Args:
         capture: the capture they read.
         context_by_spans: take the context of wakeups from the handlers' begins and ends, since it was not recorded.
+        declared_only: take as lost what the capture says was lost, and do not look for breaks in its switches.
     """
 
-    def __init__(self, capture: Capture, *, context_by_spans: bool = False) -> None:
+    def __init__(self, capture: Capture, *, context_by_spans: bool = False, declared_only: bool = False) -> None:
         self.capture = capture
         self.kinds_by_relation = {kind_relation(kind): kind for kind in capture.catalogue.events}
         self.substitutes = {}
@@ -220,6 +228,9 @@ class Relations:
             self.substitutes["wakeups"] = "wakeups_by_spans"
         if "sched_waking" not in capture.kinds and "sched_wakeup" in capture.kinds:
             self.substitutes["wakings"] = "wakings_late"
+        compared = declared_only or all(footer.breaks_declared for footer in capture.footers)
+        if not compared and "sched_switch" in capture.kinds and not capture.filter:
+            self.substitutes["lost"] = "lost_undeclared"
 
     def names(self) -> list[str]:
         """Every relation that a person may want to ask: the views of the language, then the kinds, then all rows."""
@@ -236,7 +247,9 @@ class Relations:
         if name in _GENERATED:
             return self._generated(name)
         known = views().get(self.substitutes.get(name, name))
-        return known.sql if known else self._kind(self.kinds_by_relation[name])
+        if known is None:
+            return self._kind(self.kinds_by_relation[name])
+        return filtered.only_inside(known, self.capture.filter) if self.capture.filter else known.sql
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """These relations and all that they use, each after what it uses."""
@@ -302,10 +315,9 @@ class Relations:
         return f"SELECT *\nFROM capture\nWHERE kind NOT IN ({', '.join(quote_string(kind) for kind in kept)})"
 
     def _irq_names(self) -> str:
+        # From the footer alone: what the events say depends on which of them were lost.
         recorded = self.capture.footer.names.get("irq", {})
-        if recorded:
-            return _constants("irq name", [(int(irq), text) for irq, text in recorded.items()], ("INTEGER", "VARCHAR"))
-        return "SELECT irq, MAX_BY(irq_name, seq) AS name\nFROM irq_handler_entry\nGROUP BY irq"
+        return _constants("irq name", [(int(irq), text) for irq, text in recorded.items()], ("INTEGER", "VARCHAR"))
 
     def _capture(self) -> str:
         present = self.capture.columns

@@ -109,8 +109,9 @@ def write_chrome(stream: IO[bytes], source: Source) -> None:
 def _relation(stream: IO[bytes], source: Source, relation: str, slices: list[Any]) -> None:
     """Write a relation's rows: computed once, then read in pages."""
     table = f"kept_{relation}"
-    busy = "" if relation in ("softirqs", "irqs") else " WHERE tid > 0"
-    source.keep(table, [relation], f"SELECT * FROM {relation}{busy}")
+    # A row without a duration is not certain: its other end was lost.
+    busy = "" if relation in ("softirqs", "irqs") else " AND tid > 0"
+    source.keep(table, [relation], f"SELECT * FROM {relation} WHERE dur IS NOT NULL{busy}")
     lines = [
         f"SELECT {_slice(*one)} AS line FROM {table} WHERE seq BETWEEN $first AND $last ORDER BY seq" for one in slices
     ]

@@ -7,42 +7,42 @@
 --              again) makes it runnable at the switch-out;
 --   preempted  the switch-out in R or R+: no older waking is inherited;
 --   new        sched_wakeup_new.
--- A waking of a thread that keeps its CPU, or that waits already, begins nothing.
+-- A waking of a thread that keeps its CPU, or that waits already, begins nothing. Where events were lost that could tell,
+-- whatever may have begun a wait is a row, not certain.
 WITH waits AS (
     SELECT *,
-        CASE
-            WHEN what = 'new' THEN 'new'
-            WHEN what = 'out' AND state LIKE 'R%' THEN 'preempted'
-            WHEN what = 'out' AND state NOT LIKE 'X%' AND state NOT LIKE 'Z%'
-                AND COALESCE(prev_what, 'in') = 'in' AND prev_waking_seq > COALESCE(prev_seq, -1)
-                AND COALESCE(next_waking_seq > next_seq, TRUE) THEN 'wakeup'
-            WHEN what = 'waking'
-                AND (prev_seq IS NULL OR (prev_what = 'out' AND prev_state NOT LIKE 'R%'))
-                AND COALESCE(prev_waking_seq < COALESCE(prev_seq, -1), TRUE) THEN 'wakeup'
-        END AS cause,
-        CASE
-            WHEN what = 'waking' THEN COALESCE(prev_ts, 0)
-            WHEN what = 'out' AND state NOT LIKE 'R%' THEN prev_waking_ts
-            ELSE ts
-        END AS since_ts
+        CASE WHEN what = 'new' THEN 'new' WHEN what = 'out' AND state LIKE 'R%' THEN 'preempted' ELSE 'wakeup' END AS cause,
+        next_what = 'in' AND CASE
+            WHEN what = 'new' OR (what = 'out' AND state LIKE 'R%') THEN TRUE
+            WHEN what = 'out' THEN COALESCE(prev_what, 'in') = 'in' AND COALESCE(next_waking_seq > next_seq, TRUE)
+            ELSE (prev_seq IS NULL OR (prev_what = 'out' AND prev_state NOT LIKE 'R%'))
+                AND COALESCE(prev_waking_seq < COALESCE(prev_seq, -1), TRUE)
+        END AS begins,
+        CASE WHEN what = 'new' OR (what = 'out' AND state LIKE 'R%') THEN ts ELSE COALESCE(prev_ts, 0) END AS since_ts
     FROM thread_steps
-    WHERE next_what = 'in' AND what IN ('out', 'waking', 'new')
-)
+    WHERE what IN ('new', 'waking') OR (what = 'out' AND (state LIKE 'R%'
+        OR (state NOT LIKE 'X%' AND state NOT LIKE 'Z%' AND prev_waking_seq > COALESCE(prev_seq, -1))))
+),
+judged AS (
+    SELECT waits.*, COALESCE(gap.reach >= since_ts, FALSE) AS touched
+    FROM waits
+    ASOF LEFT JOIN (SELECT from_ts, reach FROM gap_reach WHERE stream = 'sched') AS gap
+        ON COALESCE(waits.next_ts, 9223372036854775807) >= gap.from_ts
+),
+known AS (SELECT *, NOT touched AS certain FROM judged WHERE touched OR begins)
 SELECT
     seq, -- int: order of the event that begins the wait
     ts, -- int clock: when the thread became runnable
-    next_ts - ts AS dur, -- int ns: how long it waited
-    next_ts AS end_ts, -- int clock: when it got a CPU
-    next_cpu AS cpu, -- int: the CPU it got
+    CASE WHEN certain THEN next_ts - ts END AS dur, -- int? ns: how long it waited
+    CASE WHEN certain THEN next_ts END AS end_ts, -- int? clock: when it got a CPU
+    CASE WHEN certain THEN next_cpu END AS cpu, -- int?: the CPU it got
     tid, -- int: thread that waited
     pid, -- int: its process
-    next_comm AS comm, -- text: its name when it got the CPU
+    comm, -- text: its name when it became runnable
     cause, -- text: wakeup, preempted, new
-    next_other_tid AS prev_tid, -- int: thread that left that CPU
-    next_other_comm AS prev_comm, -- text: its name
-    next_seq AS end_seq, -- int: order of the switch-in
-    since_ts, -- int clock: begin of what the row depends on
-    COALESCE(gap.reach < since_ts, TRUE) AS certain -- bool: no lost event can change the row
-FROM waits
-ASOF LEFT JOIN (SELECT from_ts, reach FROM gap_reach WHERE stream = 'sched') AS gap ON waits.next_ts >= gap.from_ts
-WHERE cause IS NOT NULL
+    CASE WHEN certain THEN next_other_tid END AS prev_tid, -- int?: thread that left that CPU
+    CASE WHEN certain THEN next_other_comm END AS prev_comm, -- text?: its name
+    CASE WHEN certain THEN next_seq END AS end_seq, -- int?: order of the switch-in
+    CASE WHEN certain THEN since_ts END AS since_ts, -- int? clock: begin of what the row depends on
+    certain -- bool: no lost event can change the row
+FROM known

@@ -16,28 +16,33 @@ returns AS (
         LAST_VALUE(CASE WHEN what = 'waking' THEN seq END IGNORE NULLS) OVER before AS waking_seq
     FROM steps
     WINDOW before AS (PARTITION BY tid ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+),
+judged AS (
+    SELECT returns.*, COALESCE(gap.reach < COALESCE(prev_ts, 0), TRUE) AS certain
+    FROM (SELECT * FROM returns WHERE what = 'return') AS returns
+    ASOF LEFT JOIN (SELECT from_ts, reach FROM gap_reach WHERE stream = 'epoll+sched') AS gap ON returns.ts >= gap.from_ts
+),
+known AS (
+    SELECT *, CASE WHEN certain AND waking_seq > COALESCE(prev_seq, -1) THEN waking_seq END AS sure_waking_seq FROM judged
 )
 SELECT
-    returns.seq, -- int: order of the return
-    returns.ts, -- int clock: when
-    returns.cpu, -- int: the CPU
+    known.seq, -- int: order of the return
+    known.ts, -- int clock: when
+    known.cpu, -- int: the CPU
     tid, -- int: thread that waited
     pid, -- int: its process
     comm, -- text: its name
     CASE WHEN ret >= 0 THEN ret END AS events, -- int: events returned; 0: timeout
     CASE WHEN ret < 0 THEN -ret END AS error, -- int: errno of a failed call, such as 4 (EINTR)
-    waking.seq IS NOT NULL AS slept, -- bool: whether it was woken since its previous return
-    waking.ts AS waking_ts, -- int clock: when it was woken
-    waking.waker_tid, -- int: thread that was current at the waking (a bystander in an interrupt)
-    waking.waker_pid, -- int: its process
-    waking.waker_comm, -- text: its name
-    waking.context, -- text: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, nmi, unknown
-    waking.context_vec, -- int: softirq vector or irq number of that context
-    waking.vec_name, -- text: its name, such as NET_RX
-    COALESCE(prev_ts, 0) AS since_ts, -- int clock: begin of what the row depends on: the previous return, 0 if not seen
-    COALESCE(gap.reach < COALESCE(prev_ts, 0), TRUE) AS certain -- bool: no lost event can change the row
-FROM returns
-LEFT JOIN wakers AS waking
-    ON waking.seq = returns.waking_seq AND returns.waking_seq > COALESCE(returns.prev_seq, -1) AND waking.target_tid = returns.tid
-ASOF LEFT JOIN (SELECT from_ts, reach FROM gap_reach WHERE stream = 'epoll+sched') AS gap ON returns.ts >= gap.from_ts
-WHERE returns.what = 'return'
+    CASE WHEN certain THEN waking.seq IS NOT NULL END AS slept, -- bool?: whether it was woken since its previous return
+    waking.ts AS waking_ts, -- int? clock: when it was woken
+    waking.waker_tid, -- int?: thread that was current at the waking (a bystander in an interrupt)
+    waking.waker_pid, -- int?: its process
+    waking.waker_comm, -- text?: its name
+    waking.context, -- text?: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, nmi, unknown
+    waking.context_vec, -- int?: softirq vector or irq number of that context
+    waking.vec_name, -- text?: its name, such as NET_RX
+    CASE WHEN certain THEN COALESCE(prev_ts, 0) END AS since_ts, -- int? clock: begin of what the row depends on: the previous return, 0 if not seen
+    certain -- bool: no lost event can change the row
+FROM known
+LEFT JOIN wakers AS waking ON waking.seq = known.sure_waking_seq AND waking.target_tid = known.tid

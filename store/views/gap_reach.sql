@@ -11,5 +11,5 @@ grouped AS (SELECT stream, from_ts, MAX(ts) AS ts FROM joined GROUP BY stream, f
 SELECT
     stream, -- text: which ring, or the sum of two
     from_ts, -- int clock: begin of a gap
-    MAX(ts) OVER (PARTITION BY stream ORDER BY from_ts ROWS UNBOUNDED PRECEDING) AS reach -- int clock: latest end so far
+    MAX(ts) OVER (PARTITION BY stream ORDER BY from_ts RANGE UNBOUNDED PRECEDING) AS reach -- int clock: latest end so far
 FROM grouped

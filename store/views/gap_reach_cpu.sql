@@ -10,5 +10,5 @@ SELECT
     stream, -- text: which ring, or the sum of two
     cpu, -- int: CPU
     from_ts, -- int clock: begin of a gap
-    MAX(ts) OVER (PARTITION BY stream, cpu ORDER BY from_ts ROWS UNBOUNDED PRECEDING) AS reach -- int clock: latest end so far
+    MAX(ts) OVER (PARTITION BY stream, cpu ORDER BY from_ts RANGE UNBOUNDED PRECEDING) AS reach -- int clock: latest end so far
 FROM grouped

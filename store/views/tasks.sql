@@ -1,6 +1,8 @@
 -- one row: a thread, from its creation to its end as far as the capture tells; a tid used again is another thread
--- evidence: stream=task,sched cpus=all interval=all
+-- evidence: stream=all cpus=all interval=all rows=2
 -- needs: task?
+-- Any event may be the one that names a thread, so any that was lost may be missed (and each names up to two): with a
+-- gap no row is certain, and what is not the tid is only what the events that are left tell.
 WITH steps AS (
     SELECT seq, ts, child_tid AS tid, tid AS parent_tid, 'fork' AS what FROM sched_process_fork
     UNION ALL SELECT seq, ts, target_tid, tid, 'new' FROM sched_wakeup_new
@@ -45,16 +47,16 @@ snapshot AS (
     SELECT tid, MAX_BY(start_ts, seq) AS start_ts, MAX_BY(cgroup, seq) AS cgroup FROM task GROUP BY tid
 )
 SELECT
-    named.first_seq AS seq, -- int: order of the first event that names it
-    COALESCE(named.ts, named.first_ts) AS ts, -- int clock: when that was
+    named.first_seq AS seq, -- int?: order of the first event that names it
+    COALESCE(named.ts, named.first_ts) AS ts, -- int? clock: when that was
     CAST(NULL AS SMALLINT) AS cpu, -- int: always null: a thread is on no CPU in particular
     named.tid, -- int: thread; 0 is idle on all CPUs
-    named.pid, -- int: its process
-    CASE WHEN named.tid = 0 THEN 'swapper' ELSE named.comm END AS comm, -- text: the last name it had
-    COALESCE(named.ts, own.start_ts) AS start_ts, -- int clock: when it was created; null: before the recording, not known when
-    ends.end_ts, -- int clock: when it ended; null: not in the recording
-    COALESCE(own.cgroup, parent.cgroup) AS cgroup, -- text: its cgroup at the start of the recording, or its parent's
-    TRUE AS certain -- bool: no lost event can change that the thread existed
+    named.pid, -- int?: its process
+    CASE WHEN named.tid = 0 THEN 'swapper' ELSE named.comm END AS comm, -- text?: the last name it had
+    COALESCE(named.ts, own.start_ts) AS start_ts, -- int? clock: when it was created; null: before the recording, not known when
+    ends.end_ts, -- int? clock: when it ended; null: not in the recording
+    COALESCE(own.cgroup, parent.cgroup) AS cgroup, -- text?: its cgroup at the start of the recording, or its parent's
+    NOT EXISTS (SELECT 1 FROM lost) AS certain -- bool: no lost event can change the row
 FROM named
 LEFT JOIN ends ON ends.tid = named.tid AND ends.seq = named.seq
 LEFT JOIN snapshot AS own ON own.tid = named.tid AND named.seq = -1

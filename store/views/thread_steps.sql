@@ -1,6 +1,6 @@
 -- one row: a step in a thread's life as the scheduler sees it, with the steps around it (helper)
 -- evidence: none
--- needs: sched_switch (sched_waking|sched_wakeup)? sched_wakeup_new? sched_process_fork?
+-- needs: sched_switch (sched_waking|sched_wakeup)? sched_wakeup_new?
 -- Idle (tid 0) is one thread per CPU and never waits: it has no steps. Every window is partitioned by tid alone, so
 -- that a condition on tid reaches the scan. Wakings are kept apart from the other steps, since they may come while the
 -- thread still runs, and more than once. LAST_VALUE finds the nearest: a running MAX of the same numbers takes six times
@@ -16,8 +16,6 @@ WITH steps AS (
     SELECT seq, ts, cpu, target_tid, target_pid, target_comm, 'waking', NULL, NULL, NULL FROM wakings
     UNION ALL
     SELECT seq, ts, cpu, target_tid, target_pid, target_comm, 'new', NULL, NULL, NULL FROM sched_wakeup_new
-    UNION ALL
-    SELECT seq, ts, cpu, child_tid, child_pid, child_comm, 'fork', NULL, NULL, NULL FROM sched_process_fork
 )
 SELECT
     seq, -- int: order of the step
@@ -26,7 +24,7 @@ SELECT
     tid, -- int: the thread
     pid, -- int: its process; null at switch-in
     comm, -- text: its name at that moment
-    what, -- text: out, in (the CPU), waking, new (first time in a run queue), fork
+    what, -- text: out, in (the CPU), waking, new (first time in a run queue)
     state, -- text: at out: the state it leaves in
     LAST_VALUE(CASE WHEN what <> 'waking' THEN seq END IGNORE NULLS) OVER before AS prev_seq, -- int: the last step before that is no waking
     LAST_VALUE(CASE WHEN what <> 'waking' THEN what END IGNORE NULLS) OVER before AS prev_what, -- text: which

@@ -48,27 +48,32 @@ innermost AS (
             LAST_VALUE(CASE WHEN what = 'begin' THEN COALESCE(vec, -1) END IGNORE NULLS) OVER before, -1) END AS context_vec
     FROM depths
     WINDOW before AS (PARTITION BY cpu, slice, depth ORDER BY seq ROWS UNBOUNDED PRECEDING)
+),
+judged AS (
+    SELECT waking.*, COALESCE(gap.reach < COALESCE(found.since_ts, 0), TRUE) AS certain,
+        found.context AS found_context, found.context_vec AS found_vec
+    FROM sched_waking AS waking
+    JOIN innermost AS found ON found.seq = waking.seq AND found.what = 'waking'
+    ASOF LEFT JOIN (SELECT cpu, from_ts, reach FROM gap_reach_cpu WHERE stream = 'sched+irq') AS gap
+        ON gap.cpu = waking.cpu AND waking.ts >= gap.from_ts
 )
 SELECT
-    waking.seq, -- int: order of the waking
-    waking.ts, -- int clock: when
-    waking.target_tid AS tid, -- int: thread that is woken
-    waking.target_pid AS pid, -- int: its process
-    waking.target_comm AS comm, -- text: its name
-    waking.tid AS waker_tid, -- int: thread that was current (a bystander in an interrupt)
-    waking.pid AS waker_pid, -- int: its process
-    waking.comm AS waker_comm, -- text: its name
-    found.context, -- text: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, unknown
-    found.context_vec, -- int: softirq vector or irq number of that context
-    COALESCE(softirq.name, irq.name) AS vec_name, -- text: its name, such as NET_RX
-    waking.cpu, -- int: CPU the waker ran on
-    waking.target_prio AS prio, -- int: kernel priority of the woken thread
-    waking.target_cpu AS prev_cpu, -- int: CPU the woken thread ran on last
+    seq, -- int: order of the waking
+    ts, -- int clock: when
+    target_tid AS tid, -- int: thread that is woken
+    target_pid AS pid, -- int: its process
+    target_comm AS comm, -- text: its name
+    judged.tid AS waker_tid, -- int: thread that was current (a bystander in an interrupt)
+    judged.pid AS waker_pid, -- int: its process
+    judged.comm AS waker_comm, -- text: its name
+    CASE WHEN certain THEN found_context END AS context, -- text?: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, unknown
+    CASE WHEN certain THEN found_vec END AS context_vec, -- int?: softirq vector or irq number of that context
+    CASE WHEN certain THEN COALESCE(softirq.name, irq.name) END AS vec_name, -- text?: its name, such as NET_RX
+    cpu, -- int: CPU the waker ran on
+    target_prio AS prio, -- int: kernel priority of the woken thread
+    target_cpu AS prev_cpu, -- int: CPU the woken thread ran on last
     'spans' AS context_source, -- text: recorded (computed in the kernel), flags (of ftrace), stack (the call chain), spans (the handlers' begins and ends), unknown
-    COALESCE(gap.reach < COALESCE(found.since_ts, 0), TRUE) AS certain -- bool: no lost event can change the row
-FROM sched_waking AS waking
-JOIN innermost AS found ON found.seq = waking.seq AND found.what = 'waking'
-LEFT JOIN softirq_names AS softirq ON found.context = 'softirq' AND softirq.vec = found.context_vec
-LEFT JOIN irq_names AS irq ON found.context = 'hardirq' AND irq.irq = found.context_vec
-ASOF LEFT JOIN (SELECT cpu, from_ts, reach FROM gap_reach_cpu WHERE stream = 'sched+irq') AS gap
-    ON gap.cpu = waking.cpu AND waking.ts >= gap.from_ts
+    certain -- bool: no lost event can change the row
+FROM judged
+LEFT JOIN softirq_names AS softirq ON found_context = 'softirq' AND softirq.vec = found_vec
+LEFT JOIN irq_names AS irq ON found_context = 'hardirq' AND irq.irq = found_vec

@@ -96,7 +96,8 @@ def capture_of(tmp_path: Path) -> Callable[[Trace], Capture]:
     """Makes a capture of a trace."""
 
     def make(trace: Trace) -> Capture:
-        options = {"cpus": (0, 1), "start_ts": 0, "end_ts": 1000, **trace.options}
+        # Traces on one screen leave out switches between those that matter: they are not searched for breaks.
+        options = {"cpus": (0, 1), "start_ts": 0, "end_ts": 1000, "breaks_declared": True, **trace.options}
         return Capture.open(write_rows(tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet", trace.rows, **options))
 
     return make

@@ -159,12 +159,15 @@ def test_recorded_but_silent_is_an_answer(trace: Any, answer: Any) -> None:
         ("wakeups before 25ns", "missing", 3),
         ("wakeups before 15ns", "exact", 0),
         ("wakeups between 31ns and 35ns", "exact", 0),
-        ("delays on cpu 0", "missing", 7),  # a wait depends on every CPU
+        ("delays on cpu 0", "missing", 8),  # a wait depends on every CPU, and the waking at 10 may have begun one
         ("delays after 60ns", "missing", 7),  # and on what came before it
+        ("delays of tid 2", "missing", 7),
+        ("switches before 15ns", "missing", 7),  # the next switch tells who came in
         ("runs on cpu 0 after 35ns", "exact", 0),
         ("softirqs", "missing", None),
         ("lost", "exact", 0),
-        ("tasks", "missing", 7),
+        ("tasks", "missing", None),  # any event names threads
+        ("tasks on cpu 0", "missing", None),
         ("events sched_waking on cpu 1", "missing", 4),
         ("accepts", "exact", 0),
     ],
@@ -205,10 +208,26 @@ def test_nobody_of_that_name(busy: Any) -> None:
     assert there.notes == []
 
 
-def test_a_filtered_recording_says_so(trace: Any, answer: Any) -> None:
-    trace.options["filter"] = "pid 4182"
-    notes = answer(trace.waking(10, 0, "idle", "a:1"), "wakeups").notes
-    assert notes == ["the recording was filtered (pid 4182): other threads' events are not in it"]
+def test_a_filtered_recording_says_so(trace: Any, capture_of: Any) -> None:
+    trace.options["filter"] = "pid 4182 or comm wrk:*"
+    for n, tid in enumerate((1, 2, 1), 1):
+        trace.switch(10 * n, 0, f"wrk:{tid}/4182" if tid == 1 else "b:2/2", "S", "b:2/2" if tid == 1 else "wrk:1/4182")
+    capture = capture_of(trace.waking(5, 0, "idle", "wrk:1/4182"))
+    for question in ("wakeups", "wakeups of tid 1", "wakeups of pid 4182 or tid 1", "runs of comm *"):
+        found = ask(capture, question)
+        assert not found.qualification.exact
+        assert str(found.qualification).endswith("the recording was filtered: pid 4182 or comm wrk:*)")
+        with pytest.raises(StrictError, match="the recording was filtered"):
+            ask(capture, question, strict=True)
+    for question in ("wakeups of pid 4182", "runs of pid 4182 or comm wrk:1", 'delays of comm "wrk:*"', "lost"):
+        assert ask(capture, question).qualification.exact, question
+    note = "the recording was filtered (pid 4182 or comm wrk:*): other threads' events are not in it"
+    assert ask(capture, "wakeups of pid 4182").notes == [note]
+    # Thread 2 is outside: between its two switches it may have left the CPU and come back.
+    assert ask(capture, "runs | select tid, dur, certain").rows() == [(2, None, False), (1, 10, True)]
+    assert ask(capture, "switches | select next_tid, next_pid, certain").rows() == [
+        (2, None, False), (1, 4182, True), (2, None, False),
+    ]  # fmt: skip
 
 
 def test_times_count_from_the_start_of_the_capture(trace: Any, rows: Any) -> None:

@@ -131,7 +131,21 @@ def test_runs_end_where_the_same_thread_leaves(trace: Any, rows: Any) -> None:
     trace.switch(30, 0, "a:1", "R+", "b:2")
     trace.switch(40, 0, "c:3", "S", "a:1")  # b to c is missing: neither's run is known
     trace.switch(55, 0, "a:1", "S", "idle")
-    assert rows(trace, "runs | select tid, ts, dur, end_state") == [(1, 10, 20, "R+"), (1, 40, 15, "S")]
+    shown = "runs | select tid, ts, dur, end_state, certain"
+    assert rows(trace, shown) == [(1, 10, 20, "R+", True), (2, 30, None, None, False), (1, 40, 15, "S", True)]
+
+
+def test_a_break_that_nobody_declared_is_a_loss(trace: Any, answer: Any) -> None:
+    trace.switch(10, 0, "idle", "R", "a:1").switch(30, 0, "a:1", "R+", "b:2")
+    trace.switch(40, 0, "c:3", "S", "a:1").switch(55, 0, "a:1", "S", "idle")
+    trace.options["breaks_declared"] = False
+    assert answer(trace, "lost | select stream, cpu, from_ts, ts, lost_count, cause").rows() == [
+        ("sched", 0, 30, 40, None, "undeclared")
+    ]
+    assert str(answer(trace, "switches").qualification) == "not known how many missing (1 gap)"
+    assert answer(trace, "switches after 41ns").qualification.exact
+    trace.lost(31, 39, 0, "sched", 2)  # somebody did: the gap says what is missing
+    assert str(answer(trace, "switches").qualification) == "at most 2 missing (1 gap)"
 
 
 def test_order_is_seq_even_where_times_are_equal(trace: Any, rows: Any) -> None:

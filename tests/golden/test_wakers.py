@@ -127,6 +127,7 @@ def test_softirqs_pair_on_their_cpu_and_vector(trace: Any, rows: Any) -> None:
     assert rows(trace, "softirqs | select ts, dur, cpu, name, comm, certain") == [
         (10, 10, 0, "NET_RX", "b", True),
         (12, 3, 1, "NET_RX", "swapper/0", True),
+        (30, None, 0, "TIMER", "swapper/0", False),
         (40, 5, 0, "SCHED", "swapper/0", True),
     ]
     assert rows(trace, "softirqs sched on cpu 0 | count") == [(1,)]
@@ -149,6 +150,7 @@ def test_irqs_nest_and_keep_their_names(trace: Any, rows: Any) -> None:
         (10, 10, "handler", 11, "eth0"),
         (12, 3, "vector", 236, "local_timer"),
         (13, 1, "hrtimer", None, "tick_nohz_handler"),
+        (30, None, "handler", 11, "eth0"),
         (40, 1, "handler", 11, "eth0"),
     ]
 

@@ -43,8 +43,6 @@ def _scheduling(rows: list[Row]) -> list[tuple[tuple[Any, ...] | None, tuple[Any
             lives[row["target_tid"]].wakings.append(row)
         elif kind == "sched_wakeup_new":
             lives[row["target_tid"]].step("new", row)
-        elif kind == "sched_process_fork":
-            lives[row["child_tid"]].step("fork", row)
         elif kind == "sched_switch":
             if row["tid"]:
                 lives[row["tid"]].step("out", row)

@@ -32,8 +32,10 @@ ORACLES: dict[str, Callable[[list[Row]], list[tuple[Any, ...]]]] = {
     "delays": oracle.delays, "sleeps": oracle.sleeps, "runs": oracle.runs, "softirqs": oracle.softirqs,
     "wakeups_by_spans": oracle.contexts, "epolls": oracle.epolls,
 }  # fmt: skip
+# Relations that keep an event which nothing follows that could be its partner, not certain even if nothing was lost.
+ALONE = ("runs", "softirqs")
 STREAMS = {
-    "sched_switch": "sched", "sched_waking": "sched", "sched_wakeup_new": "sched", "sched_process_fork": "task",
+    "sched_switch": "sched", "sched_waking": "sched", "sched_wakeup_new": "sched",
     "softirq_entry": "irq", "softirq_exit": "irq", "irq_handler_entry": "irq", "irq_handler_exit": "irq",
     "sys_exit_epoll_wait": "epoll",
 }  # fmt: skip
@@ -41,7 +43,7 @@ STREAMS = {
 # at a time, or what a loss hides would hardly ever matter.
 FOCUS = {
     "sched": ("sched_switch sched_switch sched_waking sched_wakeup_new", "sched", "delays sleeps runs"),
-    "sleep": ("sched_switch sched_switch sched_waking sched_process_fork", "sched", "delays sleeps"),
+    "sleep": ("sched_switch sched_switch sched_waking sched_wakeup_new", "sched", "delays sleeps"),
     "switch": ("sched_switch", "sched", "delays sleeps runs"),
     "softirq": ("softirq_entry softirq_exit", "irq", "softirqs"),
     "spans": (
@@ -86,8 +88,6 @@ def rows_of(steps: list[Step]) -> list[Row]:
             running[cpu] = into
         elif kind in ("sched_waking", "sched_wakeup_new"):
             row |= {"target_tid": about or 1, "target_pid": about or 1, "target_comm": "x"}
-        elif kind == "sched_process_fork":
-            row |= {"child_tid": about or 1, "child_pid": about or 1, "child_comm": "x"}
         elif kind.startswith("softirq"):
             row |= {"vec": about // 2}
         elif kind.startswith("irq_handler"):
@@ -101,7 +101,15 @@ def rows_of(steps: list[Step]) -> list[Row]:
 def answers(rows: list[Row], names: str) -> dict[str, list[tuple[Any, ...]]]:
     """What the relations give for these rows: the oracle's columns, then ``certain``."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write_rows(Path(folder) / "x.parquet", rows, kinds=STREAMS, cpus=(0, 1), start_ts=0, end_ts=10_000)
+        path = write_rows(
+            Path(folder) / "x.parquet",
+            rows,
+            kinds=STREAMS,
+            cpus=(0, 1),
+            start_ts=0,
+            end_ts=10_000,
+            breaks_declared=True,
+        )
         capture = Capture.open(path)
         relations = Relations(capture)
         with Database(capture.files, threads=1) as database:
@@ -118,8 +126,9 @@ def test_relations_are_what_the_oracle_says(case: Case) -> None:
     focus, steps, _ = case
     rows = rows_of(steps)
     for name, found in answers(rows, FOCUS[focus][2]).items():
-        assert Counter(row[:-1] for row in found) == Counter(ORACLES[name](rows)), name
-        assert all(row[-1] for row in found), name
+        assert Counter(row[:-1] for row in found if row[-1]) == Counter(ORACLES[name](rows)), name
+        if name not in ALONE:
+            assert all(row[-1] for row in found), name
 
 
 def without(rows: list[Row], stream: str, cpu: int, first: int, count: int) -> list[Row]:

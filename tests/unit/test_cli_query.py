@@ -50,7 +50,7 @@ def test_json_has_the_qualification_beside_the_rows(run: Run, lossy_capture: Pat
     answer = json.loads(run("query", lossy_capture, QUESTION, "--format", "json").out)
     assert list(answer) == ["rows", "qualification", "notes"]
     assert answer["qualification"] == {
-        "kind": "missing", "at_most": 12, "gaps": 1, "undetermined": 0, "bounds": {},
+        "kind": "missing", "at_most": 12, "gaps": 1, "undetermined": 0, "filter": "", "bounds": {},
     }  # fmt: skip
 
 

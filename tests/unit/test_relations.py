@@ -57,7 +57,7 @@ def test_headers(view: object) -> None:
         assert view.evidence.streams, view.name
         assert {"seq", "ts", "cpu", "certain"} <= set(view.columns), view.name
     for column in view.evidence.interval.split(".."):
-        assert column in view.columns or column in ("all", "before")
+        assert column in view.columns or column in ("all", "before", "after")
     for need in view.needs:
         for choice in need:
             assert choice <= set(KINDS)
