@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tracectl.recorder.import_spool import LONGEST_UNPARSED
+
 _MS = 1_000_000
 _LINE = re.compile(
     r"\*\*\*waker: elapsed=(?P<waker>\d{1,12}) +tid=(?P<tid>\d{1,9}),comm=(?P<comm>.{0,15}): ep_poll_callback: "
@@ -35,14 +37,9 @@ def is_epoll_log(head: bytes) -> bool:
 
 
 class EpollLog:
-    """Reads the lines of one log.
-
-    Attributes:
-        unread: (line number, ts, text) of lines that could not be read.
-    """
+    """Reads the lines of one log."""
 
     def __init__(self) -> None:
-        self.unread: list[tuple[int, int, str]] = []
         self._ts = 0
         self._line = 0
         self._began = False
@@ -50,7 +47,7 @@ class EpollLog:
         self._fired: dict[str, Any] = {}
 
     def rows(self, block: bytes) -> Iterator[dict[str, Any]]:
-        """Rows of the next lines."""
+        """Rows of the next lines; a line that cannot be read is one of kind ``unparsed``."""
         for raw in block.decode("utf-8", "backslashreplace").split("\n"):
             self._line += 1
             text = raw.strip()
@@ -59,7 +56,7 @@ class EpollLog:
                 self._began = True
                 yield from self._row({name: value for name, value in found.groupdict().items() if value is not None})
             elif text and self._began and not _NOT_EVENTS.fullmatch(text):
-                self.unread.append((self._line, self._ts, text))
+                yield {"kind": "unparsed", "ts": self._ts, "line": self._line, "text": text[:LONGEST_UNPARSED]}
         self._line -= 1  # a block ends with a line end, behind which nothing stands
 
     def _row(self, found: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,8 @@ from tracectl.recorder.import_spool import Spool
 from tracectl.store.events import BASE_FIELDS, KINDS
 from tracectl.store.schema import arrow_type
 
-_TEXT = arrow_type("string")
-_BASE = {column.name: column for column in BASE_FIELDS if column.name not in ("kind", "seq")}
+_BASE = tuple(column for column in BASE_FIELDS if column.name not in ("kind", "seq"))
+LONGEST_TEXT = 4096
 
 
 def add_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> None:
@@ -22,24 +22,32 @@ def add_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> Non
 
     Args:
         rows: each has ``kind``, ``ts`` and columns of its kind; those of a kind that the catalogue does not have are
-            named without the kind, and any value but None is kept as text.
+            named without the kind, and any value but None is kept as text. Of kind ``unparsed``: ``line`` and ``text``.
         probe: what to name as the source of such kinds.
     """
     by_kind: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
-    for order, row in enumerate(rows):
-        by_kind[row["kind"]].append((order, row))
+    for place, row in enumerate(rows):
+        by_kind[row["kind"]].append((place, row))
     for kind, numbered in by_kind.items():
         own = [row for _, row in numbered]
-        columns = {
-            name: pa.array([row.get(name) for row in own], arrow_type(c.type.arrow)) for name, c in _BASE.items()
-        }
-        if kind in KINDS:
-            for column in KINDS[kind].fields + KINDS[kind].imported:
-                columns[column.name] = pa.array([row.get(column.name) for row in own], arrow_type(column.type.arrow))
-        else:
-            names = dict.fromkeys(name for row in own for name in row if name not in _BASE and name != "kind")
-            for name in names:
-                texts = [None if row.get(name) is None else str(row[name]) for row in own]
-                columns[f"{kind}__{name}"] = pa.array(texts, _TEXT)
-        spool.add(kind, probe, columns, np.array([order for order, _ in numbered]))
+        order = np.array([place for place, _ in numbered])
+        if kind == "unparsed":
+            ts, lines = (np.array([row[name] for row in own], np.int64) for name in ("ts", "line"))
+            spool.unparsed(ts, lines, _column(own, "text", "string"), order)
+            continue
+        fields = (*_BASE, *KINDS[kind].fields) if kind in KINDS else _BASE
+        columns = {column.name: _column(own, column.name, column.type.arrow) for column in fields}
+        if kind not in KINDS:
+            known = {column.name for column in _BASE} | {"kind"}
+            names = dict.fromkeys(name for row in own for name in row if name not in known)
+            columns |= {f"{kind}__{name}": _column(own, name, "string") for name in names}
+        spool.add(kind, probe, columns, order)
     spool.end_block()
+
+
+def _column(rows: list[Mapping[str, Any]], name: str, form: str) -> pa.Array:
+    values = [row.get(name) for row in rows]
+    if form == "string":  # half a surrogate pair, which JSON can hold, is no text
+        texts = [None if v is None else str(v).encode("utf-8", "backslashreplace").decode() for v in values]
+        values = [None if text is None else text[:LONGEST_TEXT] for text in texts]
+    return pa.array(values, arrow_type(form))

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from tracectl._version import __version__
 from tracectl.recorder.import_bpftrace import EpollLog, is_epoll_log
+from tracectl.recorder.import_chrome import ChromeTrace, is_chrome_json
 from tracectl.recorder.import_input import Input, blocks, is_html, traces_in_html
 from tracectl.recorder.import_rows import add_rows
 from tracectl.recorder.import_spool import Spool, Totals
@@ -22,9 +24,11 @@ from tracectl.store.events import KINDS
 from tracectl.store.footer import Footer
 
 FORMATS = (
-    "ftrace text, trace-cmd report (also -R), trace.dat, perf script, perf.data, systrace and atrace (text or HTML); "
+    "ftrace text, trace-cmd report (also -R), trace.dat, perf script, perf.data, systrace and atrace (text or HTML), "
+    "Chrome trace JSON, the log of ep_poll_interact; "
     "each also as .gz, .xz, .zst, .bz2"
 )
+_BATCH_ROWS = 50_000
 Progress = Callable[[int, int], None]
 
 
@@ -133,6 +137,8 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
     chunks = _watched(source, on_progress)
     if is_html(head):
         return "systrace HTML", _read_text(traces_in_html(chunks), spool, footer)
+    if is_chrome_json(head):
+        return "Chrome trace JSON", _read_chrome(chunks, spool)
     if is_epoll_log(head):
         return "log of ep_poll_interact", _read_epoll_log(chunks, spool)
     return "text", _read_text(chunks, spool, footer)
@@ -155,14 +161,17 @@ def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> int:
     return reader.stack_lines
 
 
+def _read_chrome(chunks: Iterator[bytes], spool: Spool) -> int:
+    rows = ChromeTrace().rows(chunks)
+    while batch := list(islice(rows, _BATCH_ROWS)):
+        add_rows(spool, batch, "trace events")
+    return 0
+
+
 def _read_epoll_log(chunks: Iterator[bytes], spool: Spool) -> int:
     log = EpollLog()
     for block in blocks(chunks):
         add_rows(spool, log.rows(block), "ep_poll_interact")
-        for line, ts, text in log.unread:
-            spool.unparsed_line(ts, line, text)
-        log.unread.clear()
-        spool.end_block()
     return 0
 
 

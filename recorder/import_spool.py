@@ -84,7 +84,8 @@ class Spool:
             self._states.update(columns["prev_state"].dictionary.to_pylist())
         elif kind == "sched_waking":
             self._some_context |= columns["context"].null_count < len(order)
-        self.totals.events[kind] += len(order)
+        if kind not in KINDS or not KINDS[kind].bookkeeping:
+            self.totals.events[kind] += len(order)
         types = _TYPES.get(kind, _BASE_TYPES)
         narrow = {name: cast(column, types[name]) if name in types else column for name, column in columns.items()}
         self._block.append((kind, narrow, order))
@@ -101,11 +102,6 @@ class Spool:
         room = _FEW_UNPARSED - len(self.totals.examples)
         self.totals.examples += zip(lines[:room].tolist(), texts[:room].to_pylist(), strict=True)
         self._block.append(("unparsed", {"ts": pa.array(ts), "line": pa.array(lines), "text": texts}, order))
-
-    def unparsed_line(self, ts: int, line: int, text: str) -> None:
-        """Take one line that could not be read."""
-        kept = pa.array([text[:LONGEST_UNPARSED]]).dictionary_encode()
-        self.unparsed(np.array([ts]), np.array([line]), kept, np.array([0]))
 
     def end_block(self) -> None:
         """Number the rows taken since the last call by (ts, order)."""

@@ -266,7 +266,7 @@ def test_the_log_of_ep_poll_interact(imported: Import) -> None:
     # Counted there as text: once more, in the script that the log begins with.
     assert len(answer(imported, name, "accepts")) == expected["sys_exit_accept4"] - 1
     assert len(answer(imported, name, "closes")) == expected["close"]
-    times = [ts // 1_000_000 for (ts,) in answer(imported, name, "events | select ts")]
+    times = [ts // 1_000_000 for (ts,) in answer(imported, name, "wakeups | select ts")]
     assert [min(times), max(times)] == expected["elapsed_ms_range"]
     assert [text.partition("@")[0] for _, text in imported(name)[0].totals.examples] == ["^C", "root"]
 
