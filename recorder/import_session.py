@@ -132,8 +132,6 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
     if tool is not None:
         with tool as chunks:
             return tool.format, _read_text(chunks, spool, footer)
-    if b"\0" in head:
-        raise UserError(f"{source.name} is no trace that import knows", f"import reads {FORMATS}")
     chunks = _watched(source, on_progress)
     if is_html(head):
         return "systrace HTML", _read_text(traces_in_html(chunks), spool, footer)
@@ -141,7 +139,15 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
         return "Chrome trace JSON", _read_chrome(chunks, spool)
     if is_epoll_log(head):
         return "log of ep_poll_interact", _read_epoll_log(chunks, spool)
-    return "text", _read_text(chunks, spool, footer)
+    return "text", _read_text(_not_binary(source, chunks, spool), spool, footer)
+
+
+def _not_binary(source: Input, chunks: Iterator[bytes], spool: Spool) -> Iterator[bytes]:
+    """The chunks; a file of something else is refused before all of it is taken for lines that cannot be read."""
+    for number, chunk in enumerate(chunks):
+        if number and b"\0" in source.head and not spool.totals.events:
+            raise UserError(f"{source.name} is no trace that import knows", f"import reads {FORMATS}")
+        yield chunk
 
 
 def _watched(source: Input, on_progress: Progress | None) -> Iterator[bytes]:

@@ -27,6 +27,7 @@ MOST_KINDS = 500
 _MOST_LAYOUTS = 8
 _LONGEST_NAME = 64
 _TAB, _HASH = b"\t#"
+_FUNCTION = "function"
 _WHOLE = Template.of([Part("text", "text")])
 _BUFFER = b"# entries-in-buffer/entries-written: "
 _BUFFER_COUNTS = re.compile(rb"(\d{1,15})/(\d{1,15})\s")
@@ -47,7 +48,7 @@ class TextReader:
         self.spool = spool
         self.lines = 0
         self.stack_lines = 0
-        self._layouts: dict[str, list[Template]] = {}
+        self._layouts: dict[str, list[Template]] = {_FUNCTION: [Template("{function:word} <-{parent:word}")]}
         self._contexts = Contexts()
         self._last_ts = 0
         self._last_by_cpu: dict[int, int] = {}
@@ -137,7 +138,7 @@ class TextReader:
             parts, left = match_at_once(templates, block, start, end, which)
             more, left = match_by_line(templates, block, start, end, left)
             return parts + more, left
-        if source.kind not in self._layouts and len(self._layouts) >= MOST_KINDS:
+        if source.kind not in self._layouts and len(self._layouts) > MOST_KINDS:  # one is _FUNCTION
             return [], which
         templates = self._layouts.setdefault(source.kind, [])
         parts, left = match_at_once(templates, block, start, end, which)
@@ -278,6 +279,8 @@ def _special_forms(
     leaving = syscall & block.is_at(space, b" -> ")
     names.text[index[leaving]] = space[leaving] + 4
     yield index[leaving], start[leaving] + 4, space[leaving], "sys_exit_"
+    calling = block.is_at(space, b" <-")
+    yield index[calling], start[calling], start[calling], _FUNCTION
     bracket = block.next(ord("("), start)
     entering = syscall & ~leaving & (bracket < line_end[index])
     closing = line_end[index[entering]] - 1

@@ -216,6 +216,13 @@ def test_other_events_keep_their_fields_typed_over_the_whole_file(tmp_path: Path
     assert ask(capture, "events mark | select text").rows() == [("B|1|slice",)]
 
 
+def test_the_function_tracer(tmp_path: Path) -> None:
+    _, capture = imported(tmp_path, "a-1 [000] d..1 1.000000: ktime_get <-sched_clock\na-1 [000] 2.000000: f.x <-g\n")
+    assert ask(capture, "events function | select function, parent, tid").rows() == [
+        ("ktime_get", "sched_clock", 1), ("f.x", "g", 1),
+    ]  # fmt: skip
+
+
 def test_fields_named_as_base_columns_do_not_replace_them(tmp_path: Path) -> None:
     _, capture = imported(tmp_path, "a-1 [003] .... 1.000000: migrate: cpu=x TID=9 tid=8 ts=1 kind=k")
     table = pq.read_table(capture.path).filter(pa.compute.field("kind") == "migrate")
@@ -375,7 +382,8 @@ def test_perf_s_header_tells_host_and_kinds(tmp_path: Path) -> None:
     [
         (b"", "no event in"),
         (b"hello\nworld\n", r"no event in .* 2 lines could not be read \(line 1: hello; line 2: world\)"),
-        (b"\x7fELF\0\0\0", "is no trace that import knows"),
+        (b"\x7fELF\0\0\0" + bytes(import_input.HEAD_BYTES), "is no trace that import knows"),
+        (b"\x7fELF\0\0\0", "no event in"),
         (b"PAR1xxxx", "is a Parquet file"),
     ],
 )
