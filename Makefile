@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint docs sample clean
+.PHONY: help setup demo test crash bench lint docs sample clean
 
 help:
 	@echo 'make demo     record a small workload live (root) or take the sample capture; three questions and their answers'
 	@echo 'make test     set up, then static checks and all tests'
+	@echo 'make crash    kill recordings at many moments, damage captures in many places (root; some minutes)'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make docs     write the generated pages of docs/ again'
 	@echo 'make sample   record examples/sample.parquet again (root)'
@@ -52,6 +53,12 @@ lint: $(READY)
 test: setup lint
 	@$(BIN)/python -m pytest
 	@echo 'tracectl: all tests passed'
+
+# Kills recordings at 50 moments, cuts and flips a capture 10,000 times.
+crash: setup
+	@TRACECTL_REQUIRE_KERNEL=1 TRACECTL_CRASH_ROUNDS=50 TRACECTL_FLIPS=10000 \
+	  $(BIN)/python -m pytest tests/kernel/test_crash.py tests/unit/test_damaged_capture.py --timeout 1800
+	@echo 'tracectl: survived'
 
 docs: $(READY)
 	@$(BIN)/python docs/generate.py

@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracectl.store.capture import SEGMENTS_SUFFIX, Capture
+from tracectl.store.capture import SEGMENTS_SUFFIX, Capture, tail_path
 from tracectl.store.errors import CaptureError, UserError
 from tracectl.store.events import KINDS
 from tracectl.store.footer import Footer, LedgerLine
-from tracectl.store.writer import TAIL, Owner, Tables, compact, is_being_written, table_of_rows
+from tracectl.store.writer import Owner, Tables, compact, is_being_written, table_of_rows
 
 # Behind every number that a recording gives; compaction numbers anew.
 _LAST_SEQ = 2**62
@@ -78,24 +78,21 @@ def recover(source: Path, output: Path | None = None, *, force: bool = False) ->
         raise UserError(
             f"{directory} is still being recorded", "stop the recording, or copy from it: tracectl snapshot"
         )
-    parts, damaged = _readable(sorted(directory.glob("[0-9]*.parquet")))
-    end = directory / TAIL
-    ends, unreadable = _readable([end] if end.exists() else [])
-    damaged += unreadable
+    segments = sorted(directory.glob("[0-9]*.parquet"))
+    number = int(segments[-1].stem) if segments else 0
+    parts, damaged = _readable(segments)
+    ends, unreadable = _readable(end for end in [tail_path(directory, number)] if end.exists())
     if not parts and not ends:
         raise CaptureError(f"{directory} holds no finished segment", "nothing was recorded; it can be removed")
     footers = [part.footer for part in (*parts, *ends)]
-    if unreadable:
-        footers.append(replace(footers[-1], complete=False, ledger=[]))
-    notes = _holes(parts)
-    if footers[-1].complete:
-        complete = not damaged
-    else:
-        complete = False
+    notes = _holes([*parts, *ends])
+    if unreadable or (damaged and not ends):
+        notes += tail(footers[-1], sorted(parts[-1].streams), [])[0]
+    cut = bool(ends or unreadable)  # else it was ended, and killed while its capture was made
+    if cut:
         notes += coverage(_whole(footers), footers[-1].end_ts)
-    if unreadable or (ends and parts and ends[-1].footer.end_ts < parts[-1].footer.end_ts):
-        # Killed between a segment and its tail: how much was emitted by then is not known.
-        notes += tail(footers[len(parts) - 1], sorted(parts[-1].streams), [])[0]
+    damaged += unreadable
+    complete = not cut and not damaged
     pieces: list[Path | Tables] = [part.files[0] for part in (*parts, *ends)]
     whole = replace(_whole(footers), complete=complete)
     _write(path, directory, [*pieces, *_notes(pq.read_schema(pieces[0]), notes)], whole)
@@ -124,7 +121,9 @@ def snapshot(source: Path, output: Path, *, last_ns: int | None = None, force: b
         newest = parts[-1].footer.end_ts
         chosen = [part for part in parts if last_ns is None or part.footer.end_ts > newest - last_ns]
         footer = _whole([part.footer for part in chosen])
-        ended = chosen[-1] is parts[-1] and not (directory / TAIL).exists()  # its last segment has them
+        ended = (
+            chosen[-1] is parts[-1] and not tail_path(directory, int(chosen[-1].files[0].stem)).exists()
+        )  # its last segment has them
         notes = _holes(chosen) + ([] if ended else coverage(footer, newest))
         pieces: list[Path | Tables] = [part.files[0] for part in chosen]
         _write(path, path.parent, [*pieces, *_notes(pq.read_schema(pieces[0]), notes)], footer)
@@ -204,7 +203,8 @@ def _holes(parts: list[Capture]) -> list[dict[str, Any]]:
     """Gaps where a segment is missing between two others."""
     rows = []
     for before, after in pairwise(parts):
-        if int(after.files[0].stem) != int(before.files[0].stem) + 1:
+        expected = int(before.files[0].stem) + (after.files[0].suffix == ".parquet")
+        if int(after.files[0].stem) != expected:
             gap = {"kind": "lost", "ts": after.start_ts, "from_ts": before.end_ts, "cause": "killed", "seq": _LAST_SEQ}
             rows += [gap | {"stream": stream, "cpu": None, "lost_count": None} for stream in sorted(before.streams)]
     return rows

@@ -21,7 +21,7 @@ from tracectl.recorder.sink import Numbers, RowBuffer
 from tracectl.recorder.snapshot import clocks, tasks
 from tracectl.store.events import KINDS
 from tracectl.store.footer import Footer, LedgerLine
-from tracectl.store.writer import SegmentWriter, table_of_rows
+from tracectl.store.writer import SegmentWriter, Tables, table_of_rows
 
 # An event may be this much older than the moment its ring was emptied without having been in it.
 _WATERMARK_LAG_NS = 100_000_000
@@ -65,7 +65,7 @@ class Writer:
         self._last_segment = self._last_cycle = self._begin = self.footer.start_ts
         self.footer.end_ts = self.footer.start_ts
         self._note_clock()
-        self._write_tail()
+        self.segments.begin(self._tail())
         now = time.monotonic_ns()
         for task in tasks():
             self.rows.note("task", now, None, **task)
@@ -125,18 +125,17 @@ class Writer:
             self.footer.end_ts = max(self._begin, watermark)
         # Whole in itself: what is missing behind it stands in the tail.
         footer = replace(self.footer, start_ts=self._begin, ledger=lines, complete=True, late=self.rows.late)
-        self.segments.write(tables, footer)
+        self.segments.write(tables, footer, self._tail())
         self.rows.late = False
         self._begin = self.footer.end_ts
-        self._write_tail()
 
     def _account(self) -> list[LedgerLine]:
         return self.ledger.lines(self.probes.streams, self.probes.cpus, self.probes.counts(), self.rows.recorded)
 
-    def _write_tail(self) -> None:
-        """Say on disk what is missing in case that nothing more is written."""
+    def _tail(self) -> tuple[Tables, Footer]:
+        """What is missing in case that nothing more is written."""
         rows, footer = tail(self.footer, self.probes.streams, self.settlement.unsettled(self._account()))
-        self.segments.write_tail({"lost": table_of_rows(self.segments.schema, KINDS["lost"], rows)}, footer)
+        return {"lost": table_of_rows(self.segments.schema, KINDS["lost"], rows)}, footer
 
     def _check_switches(self, watermark: int) -> None:
         """Declare what is missing between two switches of a CPU; with a filter, neighbours need not follow."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tracectl.store import checksum
 from tracectl.store.database import DEFAULT_MEMORY_LIMIT, Database, read_metadata
 from tracectl.store.errors import CaptureError, UserError
 from tracectl.store.events import BASE_FIELDS, Catalogue
@@ -48,9 +49,12 @@ class Capture:
         files = _files_of(path)
         columns: dict[str, str] = {}
         footers = []
-        rows = 0
+        rows = size = 0
         for file in files:
             metadata = read_metadata(file)
+            size += file.stat().st_size
+            if checksum.KEY in metadata.values and size <= checksum.LIMIT:
+                checksum.verify(file, metadata.values[checksum.KEY])
             text = metadata.values.get(KEY)
             if text is None:
                 raise CaptureError(
@@ -138,6 +142,11 @@ class Capture:
 _COUNTS = ("emitted", "recorded", "lost", "skipped")
 
 
+def tail_path(directory: Path, number: int) -> Path:
+    """The file in a directory of segments that says what is missing behind segment ``number`` (0: no segment yet)."""
+    return directory / f"{number:06d}.tail"
+
+
 def _files_of(path: Path) -> tuple[Path, ...]:
     try:
         files = _existing_files(path)
@@ -153,6 +162,9 @@ def _files_of(path: Path) -> tuple[Path, ...]:
 def _existing_files(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         files = tuple(sorted(file.absolute() for file in path.glob("*.parquet")))
+        number = int(files[-1].stem) if files and files[-1].stem.isdecimal() else 0
+        tail = tail_path(path, number).absolute()
+        files += (tail,) if tail.is_file() else ()
         if not files:
             raise CaptureError(f"{path} holds no finished segment", _WRITTEN_BY)
         return files

@@ -17,15 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tracectl.store.capture import SEGMENTS_SUFFIX
+from tracectl.store import checksum
+from tracectl.store.capture import SEGMENTS_SUFFIX, tail_path
 from tracectl.store.errors import UserError
 from tracectl.store.events import Event
 from tracectl.store.footer import KEY, Footer
 from tracectl.store.schema import ROW_GROUP_ROWS, arrow_type, capture_schema, parquet_options, table_of
 
 WINDOW_ROWS = 1_000_000
-# What is missing behind the last segment, should none follow. Sorted behind the segments, whose names are numbers.
-TAIL = "tail.parquet"
 Tables = Mapping[str, pa.Table]
 Owner = tuple[int, int]  # uid, gid
 
@@ -53,14 +52,15 @@ def write_file(
     descriptor, name = tempfile.mkstemp(prefix=".tracectl-", suffix=".tmp", dir=folder or path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
             if owner is not None:
                 os.fchown(descriptor, *owner)
             with pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer:
                 for tables in windows:
                     for kind in sorted(tables):
                         writer.write_table(tables[kind].unify_dictionaries(), row_group_size=ROW_GROUP_ROWS)
-                writer.add_key_value_metadata({KEY: footer.to_json()})
+                writer.add_key_value_metadata({KEY: footer.to_json(), checksum.KEY: checksum.PLACEHOLDER})
+            checksum.seal(file)
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
@@ -115,21 +115,34 @@ class SegmentWriter:
         """Bytes in the segments."""
         return sum(self._sizes.values())
 
-    def write(self, tables: Tables, footer: Footer) -> None:
-        """Write the next segment: rows later than those of the segments before, unless ``footer.late``."""
+    def begin(self, tail: tuple[Tables, Footer]) -> None:
+        """Say what is missing if no segment follows."""
+        self._write_tail(tail)
+
+    def write(self, tables: Tables, footer: Footer, tail: tuple[Tables, Footer] | None = None) -> None:
+        """Write the next segment: rows later than those of the segments before, unless ``footer.late``.
+
+        Args:
+            tail: rows and footer that say what is missing if no further segment follows.
+        """
+        # The new tail counts as soon as its segment is there, the old one until then: killed at any moment, the
+        # directory says what it misses.
         self._number += 1
+        if tail is not None:
+            self._write_tail(tail)
         path = self.directory / f"{self._number:06d}.parquet"
         self._sizes[path] = write_file(path, self.schema, [tables], footer, self._owner)
         self.segments.append(path)
         self._late |= footer.late
+        tail_path(self.directory, self._number - 1).unlink(missing_ok=True)
 
-    def write_tail(self, tables: Tables, footer: Footer) -> None:
-        """Say what is missing behind the last segment if none follows: one small file, written anew each time."""
-        write_file(self.directory / TAIL, self.schema, [tables], footer, self._owner)
+    def _write_tail(self, tail: tuple[Tables, Footer]) -> None:
+        tables, footer = tail
+        write_file(tail_path(self.directory, self._number), self.schema, [tables], footer, self._owner)
 
     def remove_tail(self) -> None:
         """Nothing is missing behind the last segment."""
-        (self.directory / TAIL).unlink(missing_ok=True)
+        tail_path(self.directory, self._number).unlink(missing_ok=True)
 
     def drop_oldest(self) -> None:
         """Remove the oldest segment."""

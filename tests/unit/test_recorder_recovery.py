@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tracectl.recorder import recovery
 from tracectl.recorder.recovery import recover, snapshot, tail
 from tracectl.store import writer
-from tracectl.store.capture import Capture
+from tracectl.store.capture import Capture, tail_path
 from tracectl.store.errors import CaptureError, UserError
 from tracectl.store.events import KINDS, Catalogue
 from tracectl.store.footer import Footer, LedgerLine
@@ -42,10 +43,12 @@ def recording(folder: Path, segments: int = 3, *, lost: int = 7, cut: bool = Tru
     made = SegmentWriter(folder / "c.parquet", SCHEMA)
     for n in range(segments):
         line = LedgerLine("task", 0, 10, 10, 0)
-        made.write(rows(n * SECOND, 10, 10 * n + 1), footer(n * SECOND, (n + 1) * SECOND - 1, line))
-        if cut:
-            gaps, end = tail(footer(0, (n + 1) * SECOND - 1), ["task"], [LedgerLine("task", 0, lost, 0, lost)])
-            made.write_tail({"lost": table_of_rows(SCHEMA, KINDS["lost"], gaps)}, end)
+        gaps, end = tail(footer(0, (n + 1) * SECOND - 1), ["task"], [LedgerLine("task", 0, lost, 0, lost)])
+        made.write(
+            rows(n * SECOND, 10, 10 * n + 1),
+            footer(n * SECOND, (n + 1) * SECOND - 1, line),
+            ({"lost": table_of_rows(SCHEMA, KINDS["lost"], gaps)}, end) if cut else None,
+        )
     return made.directory
 
 
@@ -94,15 +97,31 @@ def test_killed_while_compacting_nothing_is_missing(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
-def test_killed_between_a_segment_and_its_tail(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ("before the segment", "before the old tail goes"))
+def test_killed_between_a_tail_and_its_segment(tmp_path: Path, moment: str) -> None:
     directory = recording(tmp_path, 2)
-    stale = (directory / writer.TAIL).read_bytes()
-    made = SegmentWriter(tmp_path / "other", SCHEMA)
-    made.write(rows(2 * SECOND, 10, 21), footer(2 * SECOND, 3 * SECOND, LedgerLine("task", 0, 10, 10, 0)))
-    made.segments[0].rename(directory / "000003.parquet")
-    (directory / writer.TAIL).write_bytes(stale)
-    assert (None, 3 * SECOND) in kept(recover(directory).path, "lost_count, from_ts")
-    consistent(tmp_path / "c.parquet")
+    shutil.copy(tail_path(directory, 2), tmp_path / "old")
+    (tmp_path / "other").mkdir()
+    later = recording(tmp_path / "other", 3)
+    (later / "000003.tail").rename(directory / "000003.tail")
+    if moment == "before the old tail goes":
+        (later / "000003.parquet").rename(directory / "000003.parquet")
+    shutil.rmtree(tmp_path / "other")
+    end = (3 if (directory / "000003.parquet").exists() else 2) * SECOND - 1
+    assert consistent(directory).end_ts == end
+    made = recover(directory)
+    assert consistent(made.path).ledger() == [
+        LedgerLine("task", 0, end // SECOND * 10 + 17, end // SECOND * 10 + 10, 7)
+    ]
+    assert {from_ts for (from_ts,) in kept(made.path, "from_ts")} == {end}
+
+
+def test_a_damaged_last_segment_is_a_gap(tmp_path: Path) -> None:
+    directory = recording(tmp_path)
+    (directory / "000003.parquet").write_bytes(b"PAR1")
+    made = recover(directory)
+    assert kept(made.path, "from_ts, ts, lost_count")[0] == (2 * SECOND - 1, 3 * SECOND - 1, None)
+    assert not consistent(made.path).complete
 
 
 def test_damaged_and_missing_segments_are_gaps(tmp_path: Path) -> None:
@@ -119,7 +138,7 @@ def test_damaged_and_missing_segments_are_gaps(tmp_path: Path) -> None:
 
 def test_a_damaged_tail_is_declared_anew(tmp_path: Path) -> None:
     directory = recording(tmp_path)
-    (directory / writer.TAIL).write_bytes(b"PAR1")
+    tail_path(directory, 3).write_bytes(b"PAR1")
     capture = consistent(recover(directory).path)
     assert not capture.complete
     assert kept(capture.path, "from_ts, lost_count") == [(3 * SECOND - 1, None)]
