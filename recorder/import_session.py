@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from tracectl._version import __version__
 from tracectl.recorder.import_bpftrace import EpollLog, is_epoll_log
 from tracectl.recorder.import_chrome import ChromeTrace, is_chrome_json
 from tracectl.recorder.import_input import Input, blocks, is_html, traces_in_html
+from tracectl.recorder.import_perfetto import PerfettoTrace, is_perfetto
 from tracectl.recorder.import_rows import add_rows
 from tracectl.recorder.import_spool import Spool, Totals
 from tracectl.recorder.import_text import TextReader
@@ -25,9 +27,10 @@ from tracectl.store.footer import Footer
 
 FORMATS = (
     "ftrace text, trace-cmd report (also -R), trace.dat, perf script, perf.data, systrace and atrace (text or HTML), "
-    "Chrome trace JSON, the log of ep_poll_interact; "
+    "Chrome trace JSON, Perfetto traces, the log of ep_poll_interact; "
     "each also as .gz, .xz, .zst, .bz2"
 )
+CALL_CHAINS = "lines of call chains (but for the context of wakeups)"
 _BATCH_ROWS = 50_000
 Progress = Callable[[int, int], None]
 
@@ -57,14 +60,14 @@ class Imported:
 
     Attributes:
         formats: source -> what it was recognised as.
-        stack_lines: lines of call chains, which are not kept.
+        not_kept: what was passed over, and how much of it.
         elapsed_ns: from the first event to the last.
     """
 
     path: Path
     totals: Totals
     formats: dict[str, str]
-    stack_lines: int
+    not_kept: Counter[str]
     elapsed_ns: int
 
 
@@ -82,11 +85,12 @@ def import_traces(options: ImportOptions, on_progress: Progress | None = None) -
     _check_output(options)
     footer = Footer([], [], 0, 0, version=__version__, command_line=list(options.command_line))
     with closing(Spool(options.output.absolute().parent)) as spool:
-        formats, stack_lines = {}, 0
+        formats: dict[str, str] = {}
+        not_kept: Counter[str] = Counter()
         for name in options.sources:
             with closing(Input(name)) as source:
-                formats[name], lines = _read(source, spool, footer, on_progress)
-                stack_lines += lines
+                formats[name], passed_over = _read(source, spool, footer, on_progress)
+                not_kept.update({what: n for what, n in passed_over.items() if n})
         if not spool.totals.events:
             raise UserError(_no_events(options.sources, spool.totals), f"import reads {FORMATS}")
         if options.strict and spool.totals.unparsed:
@@ -95,7 +99,7 @@ def import_traces(options: ImportOptions, on_progress: Progress | None = None) -
             )
         spool.coverage()
         spool.write(options.output, footer)
-        return Imported(options.output, spool.totals, formats, stack_lines, footer.end_ts - footer.start_ts)
+        return Imported(options.output, spool.totals, formats, not_kept, footer.end_ts - footer.start_ts)
 
 
 def unread_lines(totals: Totals) -> str:
@@ -123,8 +127,8 @@ def _check_output(options: ImportOptions) -> None:
         raise UserError(f"{parent} is not writable", "-o names a file in another directory")
 
 
-def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | None) -> tuple[str, int]:
-    """Read one source into the spool; returns what it is, and the lines of call chains in it."""
+def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | None) -> tuple[str, Counter[str]]:
+    """Read one source into the spool; returns what it is, and what of it was passed over."""
     head = source.head
     if head.startswith(b"PAR1"):
         raise UserError(f"{source.name} is a Parquet file, maybe a capture already", f"tracectl info {source.name}")
@@ -135,6 +139,8 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
     chunks = _watched(source, on_progress)
     if is_html(head):
         return "systrace HTML", _read_text(traces_in_html(chunks), spool, footer)
+    if is_perfetto(head):
+        return "Perfetto trace", _read_perfetto(source.name, chunks, spool)
     if is_chrome_json(head):
         return "Chrome trace JSON", _read_chrome(chunks, spool)
     if is_epoll_log(head):
@@ -157,28 +163,35 @@ def _watched(source: Input, on_progress: Progress | None) -> Iterator[bytes]:
             on_progress(source.consumed(), source.size)
 
 
-def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> int:
+def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> Counter[str]:
     reader = TextReader(spool)
     for number, block in enumerate(blocks(chunks)):
         if number == 0:
             _read_header(block, footer)
         reader.read(block)
     reader.finish()
-    return reader.stack_lines
+    return Counter({CALL_CHAINS: reader.stack_lines})
 
 
-def _read_chrome(chunks: Iterator[bytes], spool: Spool) -> int:
+def _read_perfetto(name: str, chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
+    trace = PerfettoTrace(name)
+    for batch in trace.batches(chunks):
+        add_rows(spool, batch, "ftrace event of a Perfetto trace")
+    return Counter({f"packets of {what}": count for what, count in trace.passed_over.items()})
+
+
+def _read_chrome(chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
     rows = ChromeTrace().rows(chunks)
     while batch := list(islice(rows, _BATCH_ROWS)):
         add_rows(spool, batch, "trace events")
-    return 0
+    return Counter()
 
 
-def _read_epoll_log(chunks: Iterator[bytes], spool: Spool) -> int:
+def _read_epoll_log(chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
     log = EpollLog()
     for block in blocks(chunks):
         add_rows(spool, log.rows(block), "ep_poll_interact")
-    return 0
+    return Counter()
 
 
 _HEADER = re.compile(rb"^# (hostname|os release|arch) : (.{1,200}?)\s*$", re.MULTILINE)

@@ -77,8 +77,8 @@ def _summarize(imported: Imported, quiet: bool) -> None:
         kinds = text.plural(len(totals.events), "kind")
         size, span = text.size(imported.path.stat().st_size), text.duration(imported.elapsed_ns)
         _tell(f"{imported.path}: {events} of {kinds} over {span}, {size}")
-        if imported.stack_lines:
-            _tell(f"not kept: {text.plural(imported.stack_lines, 'line')} of call chains (their context of wakeups is)")
+        for what, count in imported.not_kept.items():
+            _tell(f"not kept: {text.count(count)} {what}")
     if totals.lost:
         _tell(f"LOST {text.plural(totals.lost, 'event')}, as the trace itself tells", "red")
     if totals.unparsed:
