@@ -131,12 +131,20 @@ def query(
     \b
       tracectl query web.parquet wakeups of tid 4449 by softirq
       tracectl query web.parquet "delays over 10ms | count by comm"
+      tracectl query web.parquet @runqlat pid=4182
+
+    A question that begins with @ is a saved one; @ alone lists them.
     """
     from tracectl import query as language
+    from tracectl import saved
     from tracectl.query.answer import context_source
     from tracectl.store.capture import Capture
 
-    question_text = " ".join(question)
+    asked = " ".join(question)
+    if asked.strip() == "@":
+        click.echo(saved.listing())
+        return
+    question_text = saved.expand(asked)
     opened = Capture.open(capture)
     with opened.database(memory, threads) as database:
         if explain:
@@ -144,6 +152,8 @@ def query(
             click.echo(text.visible_lines(language.explain(question_text, scene)))
             return
         answer = language.ask(opened, question_text, database=database, strict=strict)
+        if question_text != asked:
+            answer.notes.append(f"asked: {question_text}")
         if show_sql:
             click.echo(text.visible_lines(answer.sql_literal))
             return

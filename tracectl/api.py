@@ -1,0 +1,283 @@
+"""The Python API: a capture that is asked, and answers as rows, Arrow, pandas and Polars."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from tracectl.query import Qualification, Scene, ask, explain
+from tracectl.query.answer import context_source
+from tracectl.store.capture import Capture as Opened
+from tracectl.store.database import DEFAULT_MEMORY_LIMIT, Database
+from tracectl.store.errors import UserError
+from tracectl.store.relations import Relations
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+# Rows shown by repr() and in a notebook; the answer holds all.
+SHOWN_IN_TEXT = 20
+SHOWN_IN_HTML = 50
+
+
+def open(path: str | Path, *, memory: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None) -> Capture:
+    """Open a capture to ask it questions.
+
+    Args:
+        path: a capture file, or the directory of segments that a running or ended recording left.
+        memory: limit as DuckDB takes it (``4GiB``); larger intermediate results spill to a temporary directory.
+        threads: worker threads; None: one per CPU.
+
+    Raises:
+        UserError: there is no such file, or the limits cannot be meant.
+        CaptureError: not a capture, damaged, or of a later format.
+    """
+    return Capture(path, memory=memory, threads=threads)
+
+
+class Rows:
+    """Rows with names: the result of SQL, or (:class:`Answer`) of a question. They are held in memory.
+
+    Durations and moments are whole ns; moments are on the monotonic clock of the recorded machine. ``len()`` is the
+    number of rows; iterating gives them as tuples.
+
+    Attributes:
+        columns: names, in order.
+        units: column -> ``ns`` (a duration) or ``clock`` (a moment), where there is one.
+    """
+
+    def __init__(self, table: pa.Table, units: dict[str, str] | None = None, start_ts: int = 0) -> None:
+        self._table = table
+        self._start_ts = start_ts
+        self.columns: list[str] = list(table.column_names)
+        self.units: dict[str, str] = units or {}
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples of Python values; NULL is None."""
+        if not self.columns:
+            return []
+        return list(zip(*(column.to_pylist() for column in self._table.columns), strict=True))
+
+    def arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        return self._table
+
+    def df(self) -> pd.DataFrame:
+        """All rows as a pandas DataFrame. Whole numbers are ``Int64``, which knows missing values: ns stay exact.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        import pyarrow as pa  # noqa: PLC0415 - slow to import, and was for this table already
+
+        pandas = _optional("pandas")
+        whole = {pa.int16(): pandas.Int16Dtype(), pa.int32(): pandas.Int32Dtype(), pa.int64(): pandas.Int64Dtype()}
+        frame: pd.DataFrame = self._table.to_pandas(types_mapper=whole.get)
+        frame.attrs |= self._told()
+        return frame
+
+    def pl(self) -> pl.DataFrame:
+        """All rows as a Polars DataFrame.
+
+        Raises:
+            UserError: Polars is not installed.
+        """
+        frame: pl.DataFrame = _optional("polars").from_arrow(self._table)
+        return frame
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.rows())
+
+    def __repr__(self) -> str:
+        """The first rows as an aligned table with humane times, and what the answer is worth."""
+        from tracectl.render import Table, write_plain  # noqa: PLC0415 - only to show
+
+        shown = self._first(SHOWN_IN_TEXT)
+        more = [f"… {len(self) - len(shown)} more"] if len(self) > len(shown) else []
+        text = io.StringIO()
+        write_plain(Table(self.columns, shown, self.units, self._start_ts, [*more, *self._footer()]), text)
+        return text.getvalue().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks, with the distribution of the first duration."""
+        from tracectl.api_html import page  # noqa: PLC0415 - only for notebooks
+
+        return page(self, self._first(SHOWN_IN_HTML), self._start_ts, self._footer())
+
+    def _first(self, count: int) -> list[tuple[Any, ...]]:
+        return Rows(self._table.slice(0, count)).rows()
+
+    def _told(self) -> dict[str, Any]:
+        """What a DataFrame is told beside the rows."""
+        return {"units": self.units}
+
+    def _footer(self) -> list[str]:
+        return [f"{len(self)} row{'' if len(self) == 1 else 's'}"]
+
+
+class Answer(Rows):
+    """The answer to a question.
+
+    Attributes:
+        question: as asked; a saved question (``@name``) is written out.
+        qualification: what lost events may do to it; ``str()`` is the line that the command line shows, ``exact``
+            whether nothing can be missing.
+        sql: the one statement that gave the rows, as plain DuckDB runs it.
+        notes: what else to know, a line each.
+    """
+
+    def __init__(
+        self, question: str, table: pa.Table, *, units: dict[str, str], start_ts: int, sql: str,
+        qualification: Qualification, notes: list[str],
+    ) -> None:  # fmt: skip
+        super().__init__(table, units, start_ts)
+        self.question = question
+        self.sql = sql
+        self.qualification = qualification
+        self.notes = notes
+
+    def _told(self) -> dict[str, Any]:
+        return {"question": self.question, "qualification": str(self.qualification), "units": self.units}
+
+    def _footer(self) -> list[str]:
+        # Absence can be claimed only where nothing was lost.
+        none = "none" if self.qualification.exact else "none seen"
+        return [f"{super()._footer()[0] if len(self) else none}, {self.qualification}", *self.notes]
+
+
+class Capture:
+    """An opened capture; a context manager. Made by :func:`open`.
+
+    One question runs at a time: others, from other threads, wait. What was answered stays valid after :meth:`close`.
+    """
+
+    def __init__(self, path: str | Path, *, memory: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None) -> None:
+        self.opened = Opened.open(path)
+        self._lock = RLock()
+        self._database: Database | None = self.opened.database(memory, threads)
+        self._has_views = False
+
+    @property
+    def path(self) -> Path:
+        """The capture, as given."""
+        return self.opened.path
+
+    @property
+    def database(self) -> Database:
+        """The connection that questions run on.
+
+        Raises:
+            UserError: the capture is closed.
+        """
+        if self._database is None:
+            raise UserError(f"{self.path} is closed", "tracectl.open opens it again")
+        return self._database
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What was recorded, when, where, the ledger and what was lost: what ``tracectl info --json`` prints."""
+        from tracectl.command_info import facts  # noqa: PLC0415 - a command, imported where it runs
+
+        with self._lock:
+            return facts(self.opened, self.database)
+
+    def query(self, question: str, *, strict: bool = False) -> Answer:
+        """Answer a question.
+
+        Args:
+            question: as in docs/language.md, or a saved one: ``@runqlat pid=4182``.
+            strict: refuse unless the answer is exact.
+
+        Raises:
+            QueryError: the question makes no sense; points at the place.
+            NotRecordedError: it needs events that the capture does not hold.
+            StrictError: ``strict``, and lost events may change the answer.
+        """
+        from tracectl.saved import expand  # noqa: PLC0415 - most questions are not saved ones
+
+        question = expand(question)
+        with self._lock:
+            answer = ask(self.opened, question, database=self.database, strict=strict)
+            table = answer.arrow()  # now: the next question may use the same temporary table
+        return Answer(
+            question, table, units=answer.units, start_ts=self.opened.start_ts, sql=answer.sql_literal,
+            qualification=answer.qualification, notes=answer.notes,
+        )  # fmt: skip
+
+    def sql(self, statement: str) -> Rows:
+        """Run SQL, read-only, on the capture's relations: ``capture`` (rows as recorded), each kind, each noun.
+
+        Raises:
+            UserError: what DuckDB says against the statement; or it is no question.
+            CaptureError: a file of the capture is damaged.
+        """
+        with self._lock:
+            self.create_views()
+            return Rows(self.database.execute(statement).arrow())
+
+    def create_views(self) -> None:
+        """Make the relations of :meth:`sql`, once; from then on nothing can be written."""
+        if self._has_views:
+            return
+        spans = context_source(self.opened, self.database) == "spans"
+        for view in Relations(self.opened, context_by_spans=spans).create_views():
+            self.database.execute(view)
+        self.database.lock()
+        self._has_views = True
+
+    def explain(self, question: str) -> str:
+        """How a question is understood: rows, relations, conditions, stages, what the answer depends on.
+
+        Raises:
+            QueryError: the question makes no sense; points at the place.
+        """
+        from tracectl.saved import expand  # noqa: PLC0415 - most questions are not saved ones
+
+        with self._lock:
+            return explain(expand(question), Scene.of(self.opened, context_source(self.opened, self.database)))
+
+    def interrupt(self) -> None:
+        """Cancel the question that runs, from another thread; it ends with UserError."""
+        if self._database is not None:
+            self._database.interrupt()
+
+    def close(self) -> None:
+        """Close the connection and remove what was spilled. Closing twice does nothing."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        span = (self.opened.end_ts - self.opened.start_ts) / 1e9
+        state = ", closed" if self._database is None else ""
+        return f"<tracectl.Capture {str(self.path)!r}: {self.opened.rows} rows, {span:.3f} s{state}>"
+
+
+def _optional(name: str) -> Any:
+    """A package that tracectl does not depend on.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(f"{name} is not installed", f"pip install {name}; .arrow() needs nothing more") from error
