@@ -1,0 +1,151 @@
+"""No row called certain is ever wrong, the full answer lies within the stated bounds, and an exact answer is the full one.
+
+``TRACECTL_SOUNDNESS=2000`` runs so many cases per noun.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from soundness import Read, missing_anchors, unsound, vocabulary
+from traces import FOCUS, STREAMS, Bench, Case, cases, rows_of, without
+
+from tracectl.query import ask
+from tracectl.store import relations as store_relations
+from tracectl.store.relations import View, views
+
+query_plan = sys.modules["tracectl.query.plan"]  # the package has a function of that name
+AT_MOST = 600
+CASES = int(os.environ.get("TRACECTL_SOUNDNESS", "25"))
+NOUN = {"spans": "wakeups"}
+# A wait that begins at the switch-out, since a waking raced with it, is lost with that waking and counted with it. A
+# thread is named after no event in particular.
+UNANCHORED = ("delays", "tasks", "events")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    with made.tables():
+        yield made
+
+
+@st.composite
+def questions(draw: st.DrawFn, focus: str) -> str:
+    """A noun with some clauses and perhaps a stage; often nothing but the noun."""
+    noun = NOUN.get(focus, focus)
+    clauses, stages = VOCABULARY[focus]
+    chosen = draw(st.lists(st.sampled_from(clauses), max_size=2)) if clauses else []
+    stage = draw(st.one_of(st.just(""), st.sampled_from(stages))) if stages else ""
+    return " ".join([noun, *chosen, *(["|", stage] if stage else [])])
+
+
+VOCABULARY = {focus: vocabulary(NOUN.get(focus, focus), "spans" if focus == "spans" else "recorded") for focus in FOCUS}
+
+
+def judge(bench: Bench, case: Case, question: str) -> str:
+    """What is wrong with the answer on the capture that lost something; empty: nothing."""
+    rows = rows_of(case)
+    left, _ = without(case, rows)
+    kinds = [kind for kind in FOCUS[case.focus][0].split()]
+    captures = [
+        bench.capture(name, some, kinds=kinds, declared=case.declared)
+        for name, some in (("whole", rows), ("lossy", left))
+    ]
+    full, lossy = (Read.of(ask(capture, question, database=bench.database)) for capture in captures)
+    said = unsound(lossy, full)
+    if not said and question in FOCUS and question not in UNANCHORED:
+        kept = {row["seq"] for row in left if row["kind"] in STREAMS}
+        absent = missing_anchors(lossy, full, kept)
+        said = f"recorded, and in the full answer, but not in this one: {absent}" if absent else ""
+    return said and f"{question}: {said}\nfull {full.rows}\nlossy {lossy.rows}\n{lossy.answer.qualification}"
+
+
+@pytest.mark.parametrize("focus", sorted(FOCUS))
+def test_answers_are_sound(bench: Bench, focus: str) -> None:
+    @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+    @given(cases(focus), questions(focus))
+    def run(case: Case, question: str) -> None:
+        said = judge(bench, case, question)
+        assert not said, said
+
+    run()
+
+
+# ---- the property can fail: what each relation declares to depend on is needed ----
+
+Swap = tuple[str, str, str]  # view, what its text has, what stands there instead
+
+
+def _no_gaps(view: str) -> Swap:
+    return (view, "FROM grouped", "FROM grouped WHERE FALSE")
+
+
+def _rule(name: str, **changes: object) -> dict[str, View]:
+    return {name: replace(views()[name], evidence=replace(views()[name].evidence, **changes))}
+
+
+def _text(*swaps: Swap) -> dict[str, View]:
+    changed: dict[str, View] = {}
+    for name, old, new in swaps:
+        view = changed.get(name, views()[name])
+        assert old in view.sql, (name, old)
+        changed[name] = replace(view, sql=view.sql.replace(old, new))
+    return changed
+
+
+NEGLECT = (_no_gaps("gap_reach"), _no_gaps("gap_reach_cpu"), ("tasks", "NOT EXISTS (SELECT 1 FROM lost)", "TRUE"))
+FAR = "9223372036854775807"
+DECLARED = {focus: "wakeups_by_spans" if focus == "spans" else focus for focus in FOCUS if focus != "events"}
+PAIRING = [focus for focus, name in DECLARED.items() if any(c.derived for c in views()[name].columns.values())]
+MUTATIONS: dict[str, tuple[str, dict[str, View]]] = {
+    **{f"{focus}: depends on nothing": (focus, _rule(name, streams=())) for focus, name in DECLARED.items()},
+    **{f"{focus}: its rows see no gap": (focus, _text(*NEGLECT)) for focus in PAIRING},
+    "delays: own CPU only": ("delays", _rule("delays", own_cpu=True)),
+    "delays: nothing before": ("delays", _rule("delays", interval="ts..end_ts")),
+    "delays: nothing after": ("delays", _rule("delays", interval="since_ts..ts")),
+    "delays: gaps before the waking": ("delays", _text(("delays", "ELSE COALESCE(prev_ts, 0) END AS since_ts", "ELSE ts END AS since_ts"))),
+    "delays: gaps behind the end": ("delays", _text(("delays", FAR, "waits.ts"))),
+    "delays: a touched waking is no row": ("delays", _text(("delays", "WHERE touched OR begins", "WHERE begins"))),
+    "sleeps: own CPU only": ("sleeps", _rule("sleeps", own_cpu=True)),
+    "sleeps: gaps before the switch-out": ("sleeps", _text(("sleeps", "ELSE COALESCE(prev_ts, 0) END AS since_ts", "ELSE ts END AS since_ts"))),
+    "sleeps: gaps behind the end": ("sleeps", _text(("sleeps", FAR, "sleeps.ts"))),
+    "runs: nothing after": ("runs", _rule("runs", interval="ts..ts")),
+    "runs: gaps behind the end": ("runs", _text(("runs", FAR, "slices.ts"))),
+    "switches: nothing after": ("switches", _rule("switches", interval="ts..ts")),
+    "softirqs: gaps behind the end": ("softirqs", _text(("softirqs", FAR, "spans.ts"))),
+    "irqs: gaps behind the end": ("irqs", _text(("irqs", FAR, "spans.ts"))),
+    "epolls: no gaps of sched": ("epolls", _text(("gap_reach", "IN ('epoll', 'sched')", "= 'epoll'"))),
+    "epolls: no gaps of epoll": ("epolls", _text(("gap_reach", "IN ('epoll', 'sched')", "= 'sched'"))),
+    "epolls: nothing before": ("epolls", _rule("epolls", interval="ts..ts")),
+    "spans: no gaps of irq": ("spans", _text(("gap_reach_cpu", "IN ('sched', 'irq')", "= 'sched'"))),
+    "spans: no gaps of sched": ("spans", _text(("gap_reach_cpu", "IN ('sched', 'irq')", "= 'irq'"))),
+    "spans: nothing before": ("spans", _rule("wakeups_by_spans", interval="ts..ts")),
+    "tasks: one lost event, one thread": ("tasks", _rule("tasks", rows_per_event=1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_wrong_declaration_is_caught(bench: Bench, name: str) -> None:
+    focus, changed = MUTATIONS[name]
+    wrong = {**views(), **changed}
+
+    @settings(max_examples=AT_MOST, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck), report_multiple_bugs=False)  # fmt: skip
+    @given(cases(focus), questions(focus))
+    def run(case: Case, question: str) -> None:
+        assert not judge(bench, case, question)
+
+    with (
+        mock.patch.object(store_relations, "views", lambda: wrong),
+        mock.patch.object(query_plan, "views", lambda: wrong),
+        pytest.raises(AssertionError),
+    ):
+        run()
