@@ -51,7 +51,7 @@ def trace() -> Any:
     later.lost_events = True
     later.event.add(timestamp=1900, pid=71).softirq_entry.vec = 3
     later.event.add(timestamp=2150, pid=71).softirq_exit.vec = 3
-    later.event.add(timestamp=2160, pid=71).print.buf = "hello"
+    later.event.add(timestamp=1850, pid=71).print.buf = "hello"  # the gap ends here
     later.event.add(timestamp=2170, pid=71).kmalloc.ptr = (1 << 64) - 1
     made.packet.add().track_event.name = "other"
     return made
