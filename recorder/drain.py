@@ -18,7 +18,7 @@ from tracectl.recorder.handover import Channel, Counters, Slab
 from tracectl.recorder.probes import Probes
 from tracectl.recorder.ring import PAGE_SIZE
 from tracectl.recorder.selection import Selection
-from tracectl.recorder.snapshot import machine
+from tracectl.recorder.snapshot import irq_names, machine
 from tracectl.recorder.writing import Writer, drop_of
 from tracectl.store.errors import RecordError, TracectlError
 from tracectl.store.events import EXTRA, Catalogue
@@ -309,6 +309,7 @@ def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
         filter=probes.task_filter.describe(),
         missing=selection.missing,
         extra_events=[event_to_json(event) for event in selection.events if event.stream == EXTRA],
+        names={"irq": irq_names()},
         complete=False,
         breaks_declared=SWITCH in selection.tracepoints and not probes.task_filter,
     )

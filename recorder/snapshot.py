@@ -35,6 +35,19 @@ def machine() -> dict[str, str]:
     }
 
 
+def irq_names() -> dict[str, str]:
+    """Number of a device interrupt -> names of its handlers, from ``/proc/interrupts`` (the last column)."""
+    header, *lines = Path("/proc/interrupts").read_text(errors="backslashreplace").splitlines()
+    cpus = len(header.split())
+    names = {}
+    for line in lines:
+        number, _, rest = line.partition(":")
+        columns = rest.split(maxsplit=cpus + 2)  # a count per CPU, the chip, its own number with the trigger, the names
+        if number.strip().isdigit() and len(columns) > cpus + 2:
+            names[number.strip()] = columns[-1].strip()
+    return names
+
+
 def tasks() -> Iterator[dict[str, Any]]:
     """All threads that exist, as rows of kind ``task`` without their ``ts``.
 
