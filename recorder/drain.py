@@ -15,6 +15,7 @@ import pyarrow as pa
 from tracectl._version import __version__
 from tracectl.recorder.chain import KIND as SWITCH
 from tracectl.recorder.handover import Channel, Counters, Slab
+from tracectl.recorder.priority import Hurry
 from tracectl.recorder.probes import Probes
 from tracectl.recorder.ring import PAGE_SIZE
 from tracectl.recorder.selection import Selection
@@ -28,6 +29,8 @@ from tracectl.store.writer import SegmentWriter
 
 # Bytes copied from the rings and not yet written; beyond, regions are dropped and declared lost (cause reader).
 QUEUE_BYTES = 192 * 1024 * 1024
+# Above this part of it the writer runs before others, below the lower one no more.
+_BEHIND, _CAUGHT_UP = 0.25, 0.05
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -52,7 +55,9 @@ class Outcome:
         missing: kinds this kernel could not give, with the reason.
         stopped_by: why it ended, in words.
         command_exit: exit status of the command as a shell has it (128 + signal); None without a command.
-        cpu_ns: CPU time the recorder used while recording.
+        cpu_ns: CPU time the recorder used, reading and writing.
+        reader_cpu_ns: of this, reading alone.
+        delays_ns: time between two drains of all rings: (median, 99th percentile, longest).
     """
 
     path: Path
@@ -66,6 +71,8 @@ class Outcome:
     missing: dict[str, str]
     stopped_by: str
     command_exit: int | None
+    reader_cpu_ns: int = 0
+    delays_ns: tuple[int, int, int] = (0, 0, 0)
 
 
 def slab_bytes(largest_ring: int) -> int:
@@ -96,6 +103,7 @@ class Drain:
         self._poll.register(self._channel.fileno(), select.EPOLLIN)
         self._writer_pid = 0
         self._last_cycle = 0
+        self._handed_over = 0
         self._cpu_at_start = time.process_time_ns()
 
     @staticmethod
@@ -111,6 +119,7 @@ class Drain:
             self._channel.close()
             _writer_process(self)
         self._writer_end.close()
+        self._hurry = Hurry(self._writer_pid)
         self._probes.open_gate()
         self._last_cycle = self._footer.start_ts = self._probes.from_ts
         self._channel.send("begin", self._footer.start_ts)
@@ -122,22 +131,28 @@ class Drain:
             RecordError: the writer had to give up (the disk is full).
         """
         ready = self._poll.poll(timeout)
-        self._drain_all()
+        now = self._drain_all()
+        self._channel.send("cycle", now, now - self._last_cycle, time.process_time_ns() - self._cpu_at_start)
+        self._last_cycle = now
         if any(fd == self._channel.fileno() for fd, _ in ready):
             self._result()  # before the end, only a failure comes
 
-    def _drain_all(self) -> None:
+    def _drain_all(self) -> int:
+        """Empty all rings; returns when that began."""
         now = time.monotonic_ns()
         for (stream, cpu), ring in self._probes.rings.items():
             region = ring.take(self._slab.room)
             if region is None:
                 continue
             if self._slab.start is not None:
+                self._handed_over += len(region)
                 self._channel.send("region", stream, cpu, self._slab.start, len(region))
             else:
                 self._channel.send("dropped", stream, cpu, drop_of(region, self._sizes, now))
-        self._channel.send("cycle", now, now - self._last_cycle, time.process_time_ns() - self._cpu_at_start)
-        self._last_cycle = now
+        used = self._slab.used
+        if used > _BEHIND or used < _CAUGHT_UP:
+            self._hurry(used > _BEHIND)
+        return now
 
     # -- for the session --
 
@@ -148,8 +163,9 @@ class Drain:
 
     @property
     def events(self) -> int:
-        """Events taken from the rings."""
-        return self._counters["events"]
+        """Events taken from the rings; for what the writer has not looked at yet, by its bytes."""
+        seen = self._counters["bytes"]
+        return self._counters["events"] * self._handed_over // seen if seen else 0
 
     @property
     def size(self) -> int:
@@ -171,6 +187,7 @@ class Drain:
         Raises:
             RecordError: the disk is full; the segments stay.
         """
+        self._hurry(False)
         self._channel.send("finish", self._probes.to_ts, stopped_by, command_exit)
         self._channel.flush(wait=True)
         outcome = self._result()
@@ -222,6 +239,7 @@ class Drain:
                     writer = Writer(self._probes, self._segments, self._footer)
                 case ("region", stream, cpu, start, length) if writer:
                     writer.region(stream, cpu, self._slab.take(start, length))
+                    self._counters["bytes"] += length
                 case ("dropped", stream, cpu, drop) if writer:
                     writer.ledger.dropped(stream, cpu, drop)
                 case ("cycle", ts, delay, cpu_ns) if writer:
@@ -289,6 +307,8 @@ def _outcome(writer: Writer, path: Path, stopped_by: str, command_exit: int | No
         missing=footer.missing,
         stopped_by=stopped_by,
         command_exit=command_exit,
+        reader_cpu_ns=writer.reader_cpu_ns,
+        delays_ns=writer.delays.summary(),
     )
 
 

@@ -20,7 +20,7 @@ from tracectl.recorder.ring import Barrier
 _SOCKET_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE = 32
 _LARGEST_MESSAGE = 1 << 20
-COUNTERS = ("events", "lost", "size", "cpu_ns")
+COUNTERS = ("events", "lost", "size", "bytes")
 
 
 class Slab:
@@ -44,6 +44,12 @@ class Slab:
         if begin % self.size + length > self.size:
             begin += self.size - begin % self.size  # a region lies in one piece: the rest of this turn stays unused
         freed = int(self._freed[0])
+        if freed == self._filled and begin % self.size:
+            # Empty: begin anew, so that only as much memory is touched as is needed. The other process takes nothing
+            # and so gives nothing back until it is told of the next region.
+            begin += self.size - begin % self.size
+            self._filled = freed = begin
+            self._freed[0] = begin
         self._barrier()  # what the other process has read before it gave the room back is overwritten after this
         if begin + length - freed > self.size:
             self.start = None
@@ -51,6 +57,11 @@ class Slab:
         self.start = begin
         self._filled = begin + length
         return self._bytes[begin % self.size : begin % self.size + length]
+
+    @property
+    def used(self) -> float:
+        """How full it is, 0 to 1."""
+        return max(self._filled - int(self._freed[0]), 0) / self.size
 
     def take(self, start: int, length: int) -> NDArray[np.uint8]:
         """A copy of a region; its room is given back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections import Counter
@@ -27,6 +28,9 @@ _IN_FLIGHT_NS = 20_000_000
 class Probes:
     """Program and rings, attached but emitting nothing until :meth:`open_gate`; a context manager that removes all.
 
+    Args:
+        buffer_bytes: of each ring; 0: :func:`automatic_buffer`.
+
     Attributes:
         source: what was generated: records, streams.
         cpus: online CPUs; each has a ring per stream.
@@ -49,7 +53,7 @@ class Probes:
             self._set_gate(_NEVER, _NEVER)
             for function in self.source.functions:
                 self.program.load(function.name, raw=function.raw)
-            pages = _pages(buffer_bytes)
+            pages = _pages(buffer_bytes or automatic_buffer(len(self.streams) * len(self.cpus)))
             for stream in self.streams:
                 map_fd = self.program.map_fd(f"ring_{stream}")
                 for cpu in self.cpus:
@@ -131,6 +135,20 @@ class Probes:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def automatic_buffer(rings: int, memory: int | None = None) -> int:
+    """Bytes for each of so many rings: together a 256th of the machine's memory, each from 512 KiB to 8 MiB.
+
+    A ring of 8 MiB holds a tenth of a second of what one CPU can emit at most (measured: some 80 MB a second), twice
+    the longest pause between two drains.
+
+    Args:
+        memory: of the machine, in bytes; None: of this one.
+    """
+    if memory is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * PAGE_SIZE
+    return min(max(memory // 256 // rings, 512 << 10), 8 << 20)
 
 
 def _pages(buffer_bytes: int) -> int:

@@ -16,12 +16,13 @@ from types import FrameType
 
 from tracectl.recorder.drain import Drain, Outcome, Status
 from tracectl.recorder.filters import TaskFilter
+from tracectl.recorder.priority import realtime
 from tracectl.recorder.probes import Probes
 from tracectl.recorder.selection import select
 from tracectl.store.errors import RecordError, UserError
 from tracectl.store.writer import SegmentWriter
 
-DEFAULT_BUFFER = 2 * 1024 * 1024
+DEFAULT_BUFFER = 0  # by the machine's memory and CPUs
 STATUS_SECONDS = 0.25
 # The rings are emptied at least this often, so that a stop condition is met in time.
 _CYCLE_SECONDS = 0.05
@@ -39,7 +40,8 @@ class RecordOptions:
         pids, tids, comms, cgroups: the task filter.
         max_events: stop once so many events were taken from the rings.
         max_size: stop once so many bytes were written.
-        buffer_bytes: size of each ring; there is one per stream and CPU.
+        buffer_bytes: size of each ring; there is one per stream and CPU. 0: by the machine's memory and CPUs.
+        realtime: let the reader run before everything else.
         force: replace an existing output.
         command: run it, and stop when it ends.
         command_line: what to note in the capture; default: this process's own.
@@ -55,6 +57,7 @@ class RecordOptions:
     max_events: int | None = None
     max_size: int | None = None
     buffer_bytes: int = DEFAULT_BUFFER
+    realtime: bool = False
     force: bool = False
     command: tuple[str, ...] = ()
     command_line: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
@@ -94,6 +97,8 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
         try:
             drain.begin()
             command = stack.enter_context(_Command(options.command))
+            if options.realtime:  # after the writer and the command were started, which are not to have it
+                stack.enter_context(realtime())
             reason = _run(options, stop, drain, command, on_status)
             drain.stop()
             return drain.finish(reason, command.end())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tracectl.recorder.chain import KIND as SWITCH
 from tracectl.recorder.chain import SwitchChain
 from tracectl.recorder.decode import Decoder
+from tracectl.recorder.delays import Delays
 from tracectl.recorder.ledger import Drop, Ledger
 from tracectl.recorder.parse import Parsed, parse
 from tracectl.recorder.probes import Probes
@@ -53,6 +54,7 @@ class Writer:
     _last_segment: int = 0
     _last_cycle: int = 0
     _worst_delay: int = 0
+    delays: Delays = field(default_factory=Delays)
     _begin: int = 0
     settlement: Settlement = field(default_factory=Settlement)
 
@@ -87,6 +89,7 @@ class Writer:
     def cycle(self, ts: int, delay: int) -> None:
         """All rings were emptied after ``ts``, ``delay`` after the time before: write a segment when it is time."""
         self._worst_delay = max(self._worst_delay, delay)
+        self.delays.add(delay)
         self._last_cycle = ts
         if ts - self._last_segment >= _SEGMENT_NS or self.rows.pending >= _SEGMENT_ROWS:
             self._observe(ts)
@@ -147,12 +150,16 @@ class Writer:
         self.ledger.forget(watermark - _WATERMARK_LAG_NS)
 
     def _observe(self, now: int) -> None:
-        """A row about the recorder itself, and loss that only counters tell of."""
+        """Rows about the recorder itself, one for each of its processes, and loss that only counters tell of."""
         self.ledger.poll(now, self.probes.streams, self.probes.counts(), self.probes.misses())
+        reader, writer = os.getppid(), os.getpid()
         self.rows.note(
-            "recorder", now, None, pid=os.getpid(), tid=os.getpid(), comm="tracectl",
-            events_in=self.events, events_out=self.rows.written, lost_count=self.ledger.total_lost,
-            drain_delay=self._worst_delay, cpu_time=self.cpu_ns,
+            "recorder", now, None, pid=reader, tid=reader, comm="tracectl", events_in=self.events,
+            drain_delay=self._worst_delay, cpu_time=self.reader_cpu_ns,
+        )  # fmt: skip
+        self.rows.note(
+            "recorder", now, None, pid=writer, tid=writer, comm="tracectl-writer", events_out=self.rows.written,
+            lost_count=self.ledger.total_lost, cpu_time=self.cpu_ns - self.reader_cpu_ns,
         )  # fmt: skip
         self._worst_delay = 0
 

@@ -42,7 +42,18 @@ def table_of(schema: pa.Schema, kind: str, columns: dict[str, pa.Array], rows: i
     """A table of one kind in the capture's schema; columns that the kind does not have are null."""
     kind_array = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([kind]))
     given = {**columns, "kind": kind_array}
-    return pa.table([given[f.name] if f.name in given else pa.nulls(rows, f.type) for f in schema], schema=schema)
+    return pa.table([given[f.name] if f.name in given else nulls(f.type, rows) for f in schema], schema=schema)
+
+
+_NULLS: dict[pa.DataType, pa.Array] = {}
+
+
+def nulls(kind: pa.DataType, rows: int) -> pa.Array:
+    """So many nulls: parts of one array for each type, since most columns of most rows are null."""
+    known = _NULLS.get(kind)
+    if known is None or len(known) < rows:
+        known = _NULLS[kind] = pa.nulls(max(rows, ROW_GROUP_ROWS), kind)
+    return known.slice(0, rows)
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tracectl.store.capture import SEGMENTS_SUFFIX, tail_path
 from tracectl.store.errors import UserError
 from tracectl.store.events import Event
 from tracectl.store.footer import KEY, Footer
-from tracectl.store.schema import ROW_GROUP_ROWS, arrow_type, capture_schema, parquet_options, table_of
+from tracectl.store.schema import ROW_GROUP_ROWS, arrow_type, capture_schema, nulls, parquet_options, table_of
 
 WINDOW_ROWS = 1_000_000
 Tables = Mapping[str, pa.Table]
@@ -223,9 +223,25 @@ def _tables_of(piece: Piece) -> Tables:
     groups: dict[str, list[pa.Table]] = defaultdict(list)
     with pq.ParquetFile(piece) as file:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            table = _group_of(file, group)
             groups[table["kind"][0].as_py()].append(table)
     return {kind: pa.concat_tables(tables) for kind, tables in groups.items()}
+
+
+def _group_of(file: pq.ParquetFile, number: int) -> pa.Table:
+    """A row group; what is null in all its rows, most columns of a kind, is not read."""
+    group = file.metadata.row_group(number)
+    chunks = map(group.column, range(group.num_columns))
+    filled = [chunk.path_in_schema for chunk in chunks if not _all_null(chunk)]
+    table = file.read_row_group(number, columns=filled)
+    schema = file.schema_arrow
+    columns = [table[f.name] if f.name in filled else nulls(f.type, table.num_rows) for f in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _all_null(chunk: pq.ColumnChunkMetaData) -> bool:
+    found = chunk.statistics
+    return found is not None and found.has_null_count and found.null_count == chunk.num_values
 
 
 def _windows(pieces: Iterable[Tables]) -> Iterator[Tables]:
@@ -278,6 +294,9 @@ def _split(tables: Tables, before: int) -> tuple[Tables, Tables]:
     """The rows earlier than a moment, and the others."""
     early, late = {}, {}
     for kind, table in tables.items():
+        if int(pc.max(table["ts"]).as_py()) < before:
+            early[kind] = table
+            continue
         is_early = pc.less(table["ts"], pa.scalar(before, pa.int64()))
         early[kind], late[kind] = table.filter(is_early), table.filter(pc.invert(is_early))
     return _filled(early), _filled(late)
@@ -298,7 +317,7 @@ def _renumbered(tables: Tables, first_seq: int) -> Tables:
         own = seq[start : start + table.num_rows]
         start += table.num_rows
         renumbered = table.set_column(table.schema.get_field_index("seq"), table.schema.field("seq"), pa.array(own))
-        done[kind] = renumbered.take(pa.array(np.argsort(own)))
+        done[kind] = renumbered if (np.diff(own) > 0).all() else renumbered.take(pa.array(np.argsort(own)))
     return done
 
 

@@ -50,9 +50,10 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
     "--max-size", callback=_parsed(text.parse_size), metavar="SIZE", help="Stop when the capture has 500M, 2G, …"
 )
 @click.option(
-    "--buffer", default="2M", show_default=True, callback=_parsed(text.parse_size), metavar="SIZE",
-    help="Memory of each ring: one for each CPU and stream.",
+    "--buffer", default="auto", show_default=True, callback=lambda _context, _option, value: _buffer(value),
+    metavar="SIZE", help="Memory of each ring, one for each CPU and stream; auto: 512K to 8M, by the machine's memory.",
 )  # fmt: skip
+@click.option("--realtime", is_flag=True, help="Run the reader before all else (SCHED_FIFO): for machines under load.")
 @click.option("--force", is_flag=True, help="Write over an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="No status and no summary; lost events are still told.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
@@ -82,6 +83,10 @@ def record(*, output: Path | None, quiet: bool, **options: Any) -> int:
     return outcome.command_exit or 0
 
 
+def _buffer(value: str) -> int:
+    return 0 if value == "auto" else text.parse_size(value)
+
+
 def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any:
     """The recorder's options from the command line's."""
     return make(
@@ -95,6 +100,7 @@ def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any
         max_events=given["max_events"],
         max_size=given["max_size"],
         buffer_bytes=given["buffer"],
+        realtime=given["realtime"],
         force=given["force"],
         command=given["command"],
         command_line=("tracectl", *sys.argv[1:]),
@@ -135,8 +141,19 @@ def _summarize(outcome: Outcome, quiet: bool) -> None:
         for kind, reason in sorted(outcome.missing.items()):
             click.echo(text.visible(f"not recorded: {kind}: {reason}"), err=True)
         write_table(as_table(outcome.ledger), sys.stderr, None)
+        click.echo(_overhead(outcome), err=True)
     line, colour, complete = verdict(outcome.ledger, outcome.causes.get("undeclared", 0))
     if not quiet or not complete:
         click.echo(click.style(line, fg=colour, bold=True), err=True)
     for cause, number in sorted(outcome.causes.items()):
         click.echo(text.visible(f"  {text.count(number)} {cause}: {CAUSES.get(cause, 'cause unknown')}"), err=True)
+
+
+def _overhead(outcome: Outcome) -> str:
+    """What the recording cost."""
+    each = f", {text.duration(outcome.cpu_ns / outcome.events)} an event" if outcome.events else ""
+    _, p99, longest = outcome.delays_ns
+    return (
+        f"the recorder used {text.duration(outcome.cpu_ns)} CPU ({text.duration(outcome.reader_cpu_ns)} of it reading)"
+        f"{each}; rings were emptied every {text.duration(p99)} (p99; longest {text.duration(longest)})"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -72,10 +73,22 @@ def test_every_event_lies_inside_the_coverage(busy: tuple[Outcome, Recorded]) ->
 
 def test_the_recorder_observes_itself(busy: tuple[Outcome, Recorded]) -> None:
     outcome, recorded = busy
-    rows = recorded.rows("SELECT events_in, events_out, lost_count, cpu_time, drain_delay FROM recorder ORDER BY seq")
-    assert rows == sorted(rows, key=lambda row: row[0])
-    assert rows[-1][0] == outcome.events
-    assert rows[-1][3] > 0
+    both = {}
+    for comm in ("tracectl", "tracectl-writer"):
+        rows = recorded.rows(
+            "SELECT COALESCE(events_in, events_out), cpu_time, pid, tid FROM recorder WHERE comm = $comm ORDER BY seq",
+            comm=comm,
+        )
+        assert rows == sorted(rows)
+        assert rows[-1][1] > 0
+        assert len({row[2:] for row in rows}) == 1
+        both[comm] = rows[-1]
+    assert both["tracectl"][0] == outcome.events
+    assert both["tracectl"][2] == os.getpid() != both["tracectl-writer"][2]
+    assert outcome.cpu_ns > outcome.reader_cpu_ns > 0
+    # The recorder's own switches can be told from others.
+    seen = recorded.rows("SELECT DISTINCT pid FROM sched_switch WHERE pid IN (SELECT pid FROM recorder)")
+    assert sorted(seen) == sorted((row[2],) for row in both.values())
     assert recorded.rows("SELECT COUNT(*) FROM clock WHERE ABS(boottime - ts) < 1000000000000")[0][0] >= 2
 
 

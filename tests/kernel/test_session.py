@@ -161,7 +161,7 @@ def test_a_full_disk_ends_it_and_keeps_what_was_written(small_disk: Path) -> Non
     recorded = Recorded(running.segments)
     assert not recorded.capture.complete
     assert recorded.ask("switches | count")[0][0] > 0
-    assert [entry.name for entry in running.segments.iterdir() if entry.suffix != ".parquet"] == []
+    assert [entry.name for entry in running.segments.iterdir() if entry.suffix == ".tmp"] == []
 
 
 def _written(descriptor: int) -> int:
