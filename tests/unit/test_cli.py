@@ -68,7 +68,7 @@ def test_command_summaries_are_those_of_the_commands() -> None:
     ("arguments", "problem", "remedy"),
     [
         (["qurey"], 'there is no command "qurey"', 'did you mean "query"?'),
-        (["xyzzy"], 'there is no command "xyzzy"', "commands: record, query"),
+        (["xyzzy"], 'there is no command "xyzzy"', "commands: record, import, query"),
         (["--nonsense"], "--nonsense", "see: tracectl --help"),
         (["query"], "Missing argument 'CAPTURE'", "see: tracectl query --help"),
         (["query", "x", "y", "--format", "yaml"], "'yaml' is not one of", "see: tracectl query --help"),
