@@ -80,7 +80,7 @@ class Rows:
         pandas = _optional("pandas")
         whole = {pa.int16(): pandas.Int16Dtype(), pa.int32(): pandas.Int32Dtype(), pa.int64(): pandas.Int64Dtype()}
         frame: pd.DataFrame = self._table.to_pandas(types_mapper=whole.get)
-        frame.attrs |= self._told()
+        frame.attrs |= self.told()
         return frame
 
     def pl(self) -> pl.DataFrame:
@@ -102,26 +102,28 @@ class Rows:
         """The first rows as an aligned table with humane times, and what the answer is worth."""
         from tracectl.render import Table, write_plain  # noqa: PLC0415 - only to show
 
-        shown = self._first(SHOWN_IN_TEXT)
+        shown = self.first(SHOWN_IN_TEXT)
         more = [f"… {len(self) - len(shown)} more"] if len(self) > len(shown) else []
         text = io.StringIO()
-        write_plain(Table(self.columns, shown, self.units, self._start_ts, [*more, *self._footer()]), text)
+        write_plain(Table(self.columns, shown, self.units, self._start_ts, [*more, *self.footer()]), text)
         return text.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:
         """The same for notebooks, with the distribution of the first duration."""
         from tracectl.api_html import page  # noqa: PLC0415 - only for notebooks
 
-        return page(self, self._first(SHOWN_IN_HTML), self._start_ts, self._footer())
+        return page(self, self.first(SHOWN_IN_HTML), self._start_ts, self.footer())
 
-    def _first(self, count: int) -> list[tuple[Any, ...]]:
+    def first(self, count: int) -> list[tuple[Any, ...]]:
+        """The first rows, at most so many."""
         return Rows(self._table.slice(0, count)).rows()
 
-    def _told(self) -> dict[str, Any]:
-        """What a DataFrame is told beside the rows."""
+    def told(self) -> dict[str, Any]:
+        """What is to be known beside the rows: in ``df().attrs``."""
         return {"units": self.units}
 
-    def _footer(self) -> list[str]:
+    def footer(self) -> list[str]:
+        """What stands below the rows where people read them, a line each."""
         return [f"{len(self)} row{'' if len(self) == 1 else 's'}"]
 
 
@@ -146,13 +148,14 @@ class Answer(Rows):
         self.qualification = qualification
         self.notes = notes
 
-    def _told(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         return {"question": self.question, "qualification": str(self.qualification), "units": self.units}
 
-    def _footer(self) -> list[str]:
-        # Absence can be claimed only where nothing was lost.
-        none = "none" if self.qualification.exact else "none seen"
-        return [f"{super()._footer()[0] if len(self) else none}, {self.qualification}", *self.notes]
+    def footer(self) -> list[str]:
+        """What the command line prints below the rows."""
+        from tracectl.command_query import _Answer as Shown  # noqa: PLC0415 - the one place that words it
+
+        return Shown(self).notes(len(self))  # type: ignore[arg-type]  # it has what is needed of an answer
 
 
 class Capture:
@@ -205,12 +208,14 @@ class Capture:
         """
         from tracectl.saved import expand  # noqa: PLC0415 - most questions are not saved ones
 
-        question = expand(question)
+        asked = expand(question)
         with self._lock:
-            answer = ask(self.opened, question, database=self.database, strict=strict)
+            answer = ask(self.opened, asked, database=self.database, strict=strict)
             table = answer.arrow()  # now: the next question may use the same temporary table
+        if asked != question:
+            answer.notes.append(f"asked: {asked}")
         return Answer(
-            question, table, units=answer.units, start_ts=self.opened.start_ts, sql=answer.sql_literal,
+            asked, table, units=answer.units, start_ts=self.opened.start_ts, sql=answer.sql_literal,
             qualification=answer.qualification, notes=answer.notes,
         )  # fmt: skip
 
@@ -224,6 +229,12 @@ class Capture:
         with self._lock:
             self.create_views()
             return Rows(self.database.execute(statement).arrow())
+
+    def keep(self, name: str, rows: Rows) -> None:
+        """Make rows a relation for :meth:`sql`, in the place of an earlier one of that name."""
+        with self._lock:
+            self.create_views()
+            self.database.connection.register(name, rows.arrow())
 
     def create_views(self) -> None:
         """Make the relations of :meth:`sql`, once; from then on nothing can be written."""

@@ -25,13 +25,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "record": ("tracectl.command_record:record", "Record what the kernel does, into one Parquet file (root)."),
     "import": ("tracectl.command_import:import_", "Make a capture of traces that other tools recorded."),
     "query": ("tracectl.command_query:query", "Answer a question from a capture."),
+    "shell": ("tracectl.command_shell:shell", "Ask one question after the other."),
     "sql": ("tracectl.command_query:sql", "Run SQL on a capture, read-only."),
     "info": ("tracectl.command_info:info", "Show what was recorded, when, where, and what was lost."),
     "dump": ("tracectl.command_dump:dump", "Print a capture as text, one event per line, in order."),
     "export": ("tracectl.command_export:export", "Write a capture or an answer in the format of another tool."),
     "check": ("tracectl.command_check:check", "Check that a capture is what it says."),
+    "snapshot": (
+        "tracectl.command_snapshot:snapshot",
+        "Copy what a running recording has so far, or its last part, into one capture.",
+    ),
     "recover": ("tracectl.command_recover:recover", "Make one capture of a recording that was killed."),
     "doctor": ("tracectl.command_doctor:doctor", "Check what recording needs on this machine."),
+    "help": ("tracectl.command_help:help_", "Explain a word of the question language, or a command."),
 }
 
 COMPLETION = "_TRACECTL_COMPLETE"

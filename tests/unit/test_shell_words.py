@@ -1,0 +1,134 @@
+"""What the shell offers after a begin of a question: what the parser accepts and the capture knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tracectl.query import parse
+from tracectl.query.clauses import CLAUSES
+from tracectl.query.nouns import NOUNS
+from tracectl.query.stages import STAGES
+from tracectl.shell_prompt import listing
+from tracectl.shell_words import Candidate, Names, complete, quoted
+from tracectl.store.capture import Capture
+from tracectl.store.writer import write_rows
+
+SAMPLE = Path(__file__).parents[2] / "examples/sample.parquet"
+
+
+@pytest.fixture(scope="module")
+def names() -> Iterator[Names]:
+    """Those of the sample."""
+    capture = Capture.open(SAMPLE)
+    with capture.database() as database:
+        yield Names(capture, database)
+
+
+def words(text: str, names: Names) -> list[str]:
+    """The lines that completion makes of a text."""
+    return [text[: one.start] + one.text for one in complete(text, names)]
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("wa", ["wakeups"]),
+        ("runq ", ["runq latencies"]),
+        ("closes o", ["closes of", "closes on"]),
+        ("sleeps in", ["sleeps in last", "sleeps in state"]),
+        ("sleeps in st", ["sleeps in state"]),
+        ("sleeps in state ", ["sleeps in state S", "sleeps in state D", "sleeps in state I"]),
+        ("wakeups NOT", ["wakeups not by"]),
+        ("softirqs ne", ["softirqs net_tx", "softirqs net_rx"]),
+        ("wakeups by softirq net_r", ["wakeups by softirq net_rx"]),
+        ("events sched_mig", ["events sched_migrate_task"]),
+        ("wakeups of tid 1880", [f"wakeups of tid {tid}" for tid in range(18800, 18810)]),
+        ("wakeups of comm demo:ho", ["wakeups of comm demo:hog_a", "wakeups of comm demo:hog_b"]),
+        ('wakeups of comm "demo:ho', ['wakeups of comm "demo:hog_a"', 'wakeups of comm "demo:hog_b"']),
+        ("connections on port 438", ["connections on port 43837"]),
+        ("runs on cpu ", ["runs on cpu 0", "runs on cpu 1"]),
+        ("delays where ca", ["delays where cause"]),
+        ("delays where cause = p", ["delays where cause = preempted"]),
+        ("delays where cause in (", [f"delays where cause in ({c}" for c in ("wakeup", "preempted", "new")]),
+        ("delays where waker_comm = nobody", []),
+        ("delays over 1", ["delays over 100us", "delays over 1ms", "delays over 10ms", "delays over 100ms"]),
+        ("delays | li", ["delays | limit"]),
+        ("delays | sum du", ["delays | sum dur"]),
+        ("delays | count by comm | top 3 by ", [f"delays | count by comm | top 3 by {c}" for c in ("comm", "count")]),
+        ("@top", ["@top_delays"]),
+        ("@top_delays n", ["@top_delays n="]),
+        ("@nothing ", []),
+        ("delays delays ", []),
+        ("42", []),
+    ],
+)
+def test_what_is_offered(text: str, full: list[str], names: Names) -> None:
+    assert words(text, names) == full
+
+
+def test_at_the_begin_nouns_then_saved_questions(names: Names) -> None:
+    offered = words("", names)
+    assert offered[: len(NOUNS)] == [noun.name for noun in NOUNS]
+    assert "@runqlat" in offered
+
+
+def test_a_clause_is_offered_where_it_makes_sense(names: Names) -> None:
+    assert "closes over" not in words("closes ", names) and "delays over" in words("delays ", names)
+    assert "delays by" not in words("delays ", names) and "sleeps by" in words("sleeps ", names)
+    assert "lost of" not in words("lost ", names)
+    assert "closes on port" not in words("closes on ", names)
+
+
+def test_only_numbers_are_summed_durations_first(names: Names) -> None:
+    offered = words("delays | sum ", names)
+    assert offered[0] == "delays | sum dur" and "delays | sum comm" not in offered
+
+
+@pytest.mark.parametrize("part", [*CLAUSES, *STAGES], ids=lambda part: part.rule)
+def test_the_grammar_drives_it(part: type, names: Names) -> None:
+    """Every word of every example is offered, or is a value, after what stands before it."""
+    for example in part.examples:  # type: ignore[attr-defined]
+        offered = words(f"{example} ", names)
+        for line in offered:
+            parse_begin(line)
+
+
+def parse_begin(line: str) -> None:
+    """The parser takes the line as the begin of a question."""
+    from tracectl.shell_words import _State  # noqa: PLC0415 - what is tested
+
+    assert _State.of(f"{line} ") is not None, line
+
+
+def test_what_is_offered_can_be_asked(names: Names) -> None:
+    for line in words("wakeups of comm ", names) + words("wakeups of tid ", names)[:50]:
+        parse(line)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("wrk:0", "wrk:0"), ("a b", '"a b"'), ("by", '"by"'), ("7up", '"7up"'), ("or", '"or"')]
+)
+def test_names_are_quoted_where_they_must(name: str, written: str) -> None:
+    assert quoted(name) == written
+
+
+def test_hostile_names_are_not_offered(tmp_path: Path) -> None:
+    rows = [
+        {"kind": "task", "ts": 1, "cpu": 0, "tid": n, "pid": n, "comm": comm}
+        for n, comm in enumerate(("\x1b[31m", 'a"b', "ok"))
+    ]
+    capture = Capture.open(write_rows(tmp_path / "c.parquet", rows, cpus=(0,), start_ts=0, end_ts=9))
+    with capture.database() as database:
+        offered = words("tasks of comm ", Names(capture, database))
+    assert offered == ['tasks of comm "ok"']
+
+
+def test_the_list_fits_the_terminal() -> None:
+    many = [Candidate(0, f"word_{n:03}", "told") for n in range(500)]
+    lines = listing(many, 80, 24)
+    assert len(lines) <= 22 and max(map(len, lines)) <= 80 and lines[-1].strip().startswith("… ")
+    few = listing([Candidate(0, "word", "x" * 200)], 80, 24)
+    assert few == [f"  word  {'x' * 70}…"]
