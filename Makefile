@@ -14,6 +14,7 @@ help:
 	@echo 'make lint     ruff and mypy'
 	@echo 'make docs     write the generated pages of docs/ again'
 	@echo 'make sample   record examples/sample.parquet again (root)'
+	@echo 'make soundness  1,000 random losses in the sample capture: what the answers say of them is checked'
 	@echo 'make clean    remove what make has made'
 
 setup: $(READY) system
@@ -65,6 +66,11 @@ docs: $(READY)
 
 sample: setup
 	@$(BIN)/python examples/make_sample.py
+
+# CAPTURE=… takes another capture.
+.PHONY: soundness
+soundness: $(READY)
+	@$(BIN)/python tests/property/real.py $(or $(CAPTURE),examples/sample.parquet)
 
 clean:
 	rm -rf $(VENV) build dist tracectl.egg-info demo.parquet demo.parquet.recording

@@ -176,7 +176,12 @@ class _Answer:
         qualification = self._answer.qualification
         # Absence can be claimed only where nothing was lost.
         none = "none" if qualification.exact else "none seen"
-        return [f"{text.plural(rows, 'row') if rows else none}, {qualification}", *self._answer.notes]
+        bounds = "; ".join(f"{column}: {words}" for column, words in qualification.bounds.items())
+        return [
+            f"{text.plural(rows, 'row') if rows else none}, {qualification}",
+            *([f"bounds: {bounds}"] if bounds else []),
+            *self._answer.notes,
+        ]
 
 
 class _Rows:

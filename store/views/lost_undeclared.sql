@@ -2,7 +2,7 @@
 -- evidence: none
 -- needs: sched_switch
 -- In the place of the relation lost, where whoever wrote the capture did not compare the switches. A break within a
--- declared gap is what that gap says.
+-- declared gap is what that gap says; one that only begins where a gap ends, or the other way round, is another loss.
 WITH declared AS (
     SELECT seq, ts, cpu, stream, from_ts, lost_count, cause FROM capture WHERE kind = 'lost'
 ),
@@ -25,8 +25,8 @@ everything AS (
     UNION ALL
     SELECT seq, ts, pairs.cpu, 'sched', pairs.from_ts, NULL, 'undeclared'
     FROM (SELECT * FROM pairs WHERE tid <> next_tid) AS pairs
-    ASOF LEFT JOIN reaches ON reaches.cpu = pairs.cpu AND pairs.ts >= reaches.from_ts
-    WHERE COALESCE(reaches.reach < pairs.from_ts, TRUE)
+    ASOF LEFT JOIN reaches ON reaches.cpu = pairs.cpu AND pairs.ts > reaches.from_ts
+    WHERE COALESCE(reaches.reach <= pairs.from_ts, TRUE)
 )
 SELECT
     seq, -- int: order of the gap's end

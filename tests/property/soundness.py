@@ -100,15 +100,18 @@ def _bounds(lossy: Read, full: Read, by: list[str]) -> str:
 
 _CLAUSES = (
     "of tid 1", "of tid 1 or tid 2", "of pid 2", "of pid 1 or comm t2", 'of comm "t*"', "of comm t1", "of cgroup /a",
-    'of cgroup "/*"', "by softirq", "by softirq timer", "by irq", "by timer", "by task", "by idle", "by tid 1", "by comm t2",
-    "not by softirq", "not by tid 1", "on cpu 0", "on cpu 1", "on cpu 0,1", "on fd 1", "on port 80", "after 12ns",
+    'of cgroup "/*"', "by softirq", "by softirq timer", "by irq", "by timer", "by task", "by idle", "by tid 1",
+    "by comm t2", "not by softirq", "not by tid 1", "on cpu 0", "on cpu 1", "on cpu 0,1", "on fd 1", "on port 80",
+    "after 12ns",
     "after 20ns", "before 14ns", "before 20ns", "between 12ns and 22ns", "in last 885ns", "over 1ns", "over 3ns",
-    "under 3ns", "in state S", "in state R", "in state D", "where dur > 2ns", "where dur is null", "where dur is not null",
+    "under 3ns", "in state S", "in state R", "in state D", "where dur > 2ns", "where dur is null",
+    "where dur is not null",
     "where waker_tid is null", "where not (waker_tid = 1)", "where end_state = S or cpu = 0", "where cause = preempted",
     "where cause = wakeup and dur < 3ns", "where certain", "where not certain", "where not certain or dur > 1ns",
     "where slept", "where not slept", "where events > 0", "where next_pid = 1", "where next_pid is null",
     "where prev_comm like 't%'", "where blocked = 0", "where blocked is not null", "where context = softirq",
-    "where context != task", "where context_vec in (0, 1)", "where end_ts < 30ns", "where comm = t1", "where start_ts is null",
+    "where context != task", "where context_vec in (0, 1)", "where end_ts < 30ns", "where comm = t1",
+    "where start_ts is null",
     "where end_ts is null", "where source = handler", "where tid in (1, 2)", "where name = NET_RX",
 )  # fmt: skip
 _GROUPS = (

@@ -172,14 +172,15 @@ def _fields(step: Step, tid: int, spans: bool) -> Row:
         "irq_handler_entry": {"irq": about % 2, "irq_name": "eth0"}, "irq_handler_exit": {"irq": about % 2},
         "hrtimer_expire_entry": {"hrtimer": about, "function": "tick"}, "hrtimer_expire_exit": {"hrtimer": about},
         "irq_vector_entry": {"vec": about, "vector": "ipi"}, "irq_vector_exit": {"vec": about, "vector": "ipi"},
-        "sys_exit_epoll_wait": {"ret": about}, "sys_exit_epoll_pwait": {"ret": -4}, "sys_exit_accept4": {"ret": about - 1},
+        "sys_exit_epoll_wait": {"ret": about}, "sys_exit_epoll_pwait": {"ret": -4},
+        "sys_exit_accept4": {"ret": about - 1},
         "sys_enter_close": {"fd": about},
         "inet_sock_set_state": {"old_state": 1, "new_state": about + 2, "sport": 80, "dport": about, "socket": about},
     }.get(kind, {})  # fmt: skip
 
 
 def without(case: Case, rows: list[Row]) -> tuple[list[Row], int]:
-    """The rows that are left, with gaps in place of the others as the recorder would write them; and how many are gone."""
+    """The rows that are left, with gaps in place of the others as the recorder would write them; how many are gone."""
     rings: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in rows:
         if row["kind"] in STREAMS:
