@@ -6,6 +6,7 @@ A page is generated whole, or has a generated part between two comment lines and
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -227,25 +228,43 @@ def markdown(docstring: str) -> str:
     return docstring.replace("``", "`")
 
 
-# ---- README.md ----
+# ---- README.md, tutorial.md ----
 
 _SESSION = re.compile(r"```console\n\$ tracectl (.*)\n(?:.*\n)*?```\n")
+_SHELL = re.compile(r"```text\n(tracectl> (?:.*\n)*?)```\n")
 
 
-def readme_page() -> str:
-    """The README with what its example commands print now."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return _SESSION.sub(lambda found: f"```console\n$ tracectl {found[1]}\n{printed(found[1])}```\n", text)
+def session_page(path: Path) -> str:
+    """A hand-written page with what its example commands print now."""
+    text = path.read_text(encoding="utf-8")
+    text = _SESSION.sub(lambda found: f"```console\n$ tracectl {found[1]}\n{printed(found[1])}```\n", text)
+    return _SHELL.sub(lambda found: f"```text\n{shell_session(found[1])}```\n", text)
 
 
-def printed(arguments: str) -> str:
+def shell_session(text: str) -> str:
+    """A session in the shell on the sample with what its lines print now."""
+    typed = re.findall(r"^tracectl> (.*)\n", text, re.MULTILINE)
+    before, lines = "", []
+    for number, line in enumerate(typed, 1):
+        so_far = printed("shell examples/sample.parquet", "".join(f"{line}\n" for line in typed[:number]))
+        lines.append(f"tracectl> {line}\n{so_far.removeprefix(before)}")
+        before = so_far
+    return "".join(lines)
+
+
+def printed(arguments: str, stdin: str = "") -> str:
     """What a tracectl command line prints.
 
     Raises:
         subprocess.CalledProcessError: it fails.
     """
     command = [sys.executable, "-m", "tracectl", *shlex.split(arguments)]
-    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    # Nothing of the user's own, such as saved questions, gets into the documentation.
+    environment = os.environ | {"XDG_CONFIG_HOME": os.devnull}
+    done = subprocess.run(
+        command, cwd=ROOT, input=stdin, stdout=subprocess.PIPE, text=True, check=True, env=environment
+    )
+    return done.stdout
 
 
 # ---- all pages ----
@@ -261,7 +280,8 @@ def with_part(name: str, part: str) -> str:
 def pages() -> dict[Path, str]:
     """Every generated page as it should be now."""
     return {
-        ROOT / "README.md": readme_page(),
+        ROOT / "README.md": session_page(ROOT / "README.md"),
+        DOCS / "tutorial.md": session_page(DOCS / "tutorial.md"),
         DOCS / "events.md": events_page(),
         DOCS / "cli.md": cli_page(),
         DOCS / "language.md": with_part("language.md", language_part()),
