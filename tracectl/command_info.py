@@ -31,6 +31,7 @@ def info(capture: str, cpus: bool, as_json: bool) -> None:
     CAPTURE is a Parquet file, or the directory of segments of a running or interrupted recording. The ledger holds
     what the kernel's probes emitted against what was recorded and lost; its residue is zero in an honest recording.
     """
+    from tracectl.coverage import picture
     from tracectl.ledger import verdict
     from tracectl.render import write_table
     from tracectl.store.capture import Capture
@@ -45,6 +46,9 @@ def info(capture: str, cpus: bool, as_json: bool) -> None:
         for title, table in tables(opened, database, cpus):
             click.echo(f"\n{click.style(title, bold=True)}")
             write_table(table, sys.stdout, None)
+        click.echo(f"\n{click.style('coverage', bold=True)}")
+        for line in picture(opened, database):
+            click.echo(line)
         uncounted = sum(gaps for _, _, gaps, lost, *_ in loss(opened, database) if lost is None)
     line, colour, _ = verdict(opened.ledger(), uncounted)
     click.echo("\n" + click.style(line, fg=colour, bold=True))
