@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tracectl._version import __version__
 from tracectl.recorder.chain import KIND as SWITCH
+from tracectl.recorder.flight import Keep
 from tracectl.recorder.handover import Channel, Counters, Slab
 from tracectl.recorder.priority import Hurry
 from tracectl.recorder.probes import Probes
@@ -36,12 +37,25 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Status:
-    """A running recording; ``elapsed_ns`` since its begin, counts since then, ``size`` in bytes on disk."""
+    """A running recording.
+
+    Attributes:
+        elapsed_ns: since its begin.
+        events, lost: since then.
+        size: bytes on disk.
+        queue: how full the memory between reader and writer is, 0 to 1.
+        drain_delay_ns: longest time between two drains since the last status.
+        reader_cpu_ns, writer_cpu_ns: CPU time of the two processes.
+    """
 
     elapsed_ns: int
     events: int
     lost: int
     size: int
+    queue: float = 0.0
+    drain_delay_ns: int = 0
+    reader_cpu_ns: int = 0
+    writer_cpu_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,9 +101,13 @@ class Drain:
         probes: attached, the gate still closed.
         segments: where to write.
         command_line: noted in the capture.
+        keep: how much of it; None: all.
     """
 
-    def __init__(self, probes: Probes, segments: SegmentWriter, command_line: tuple[str, ...]) -> None:
+    def __init__(
+        self, probes: Probes, segments: SegmentWriter, command_line: tuple[str, ...], keep: Keep | None = None
+    ) -> None:
+        self._keep = keep
         self._probes = probes
         self._segments = segments
         self._footer = _footer(probes, command_line)
@@ -103,7 +121,7 @@ class Drain:
         self._poll.register(self._channel.fileno(), select.EPOLLIN)
         self._writer_pid = 0
         self._last_cycle = 0
-        self._handed_over = 0
+        self._handed_over = self._longest_delay = 0
         self._cpu_at_start = time.process_time_ns()
 
     @staticmethod
@@ -133,6 +151,7 @@ class Drain:
         ready = self._poll.poll(timeout)
         now = self._drain_all()
         self._channel.send("cycle", now, now - self._last_cycle, time.process_time_ns() - self._cpu_at_start)
+        self._longest_delay = max(self._longest_delay, now - self._last_cycle)
         self._last_cycle = now
         if any(fd == self._channel.fileno() for fd, _ in ready):
             self._result()  # before the end, only a failure comes
@@ -174,7 +193,11 @@ class Drain:
 
     def status(self) -> Status:
         """How it goes."""
-        return Status(self.elapsed_ns, self.events, self._counters["lost"], self.size)
+        delay, self._longest_delay = self._longest_delay, 0
+        return Status(
+            self.elapsed_ns, self.events, self._counters["lost"], self.size, self._slab.used, delay,
+            time.process_time_ns() - self._cpu_at_start, self._counters["cpu_ns"],
+        )  # fmt: skip
 
     def stop(self) -> None:
         """Let no further event in, and hand over what is in the rings."""
@@ -236,7 +259,7 @@ class Drain:
             match message:
                 case ("begin", start_ts):
                     self._footer.start_ts = start_ts
-                    writer = Writer(self._probes, self._segments, self._footer)
+                    writer = Writer(self._probes, self._segments, self._footer, self._keep)
                 case ("region", stream, cpu, start, length) if writer:
                     writer.region(stream, cpu, self._slab.take(start, length))
                     self._counters["bytes"] += length
@@ -257,6 +280,7 @@ class Drain:
 
     def _count(self, writer: Writer) -> None:
         self._counters["events"] = writer.events
+        self._counters["cpu_ns"] = writer.cpu_ns - writer.reader_cpu_ns
         self._counters["lost"] = writer.ledger.total_lost
         self._counters["size"] = self._segments.bytes_written
 
@@ -299,7 +323,7 @@ def _outcome(writer: Writer, path: Path, stopped_by: str, command_exit: int | No
         path=path,
         events=writer.events,
         lost=writer.ledger.total_lost,
-        size=path.stat().st_size,
+        size=path.stat().st_size if path.is_file() else writer.segments.bytes_written,
         elapsed_ns=footer.end_ts - footer.start_ts,
         cpu_ns=writer.cpu_ns,
         ledger=footer.ledger,

@@ -20,7 +20,7 @@ from tracectl.recorder.ring import Barrier
 _SOCKET_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE = 32
 _LARGEST_MESSAGE = 1 << 20
-COUNTERS = ("events", "lost", "size", "bytes")
+COUNTERS = ("events", "lost", "size", "bytes", "cpu_ns")
 
 
 class Slab:

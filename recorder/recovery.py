@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracectl.store.capture import SEGMENTS_SUFFIX, Capture, tail_path
+from tracectl.store.capture import SEGMENTS_SUFFIX, Capture, by_number, tail_path
 from tracectl.store.errors import CaptureError, UserError
 from tracectl.store.events import KINDS
 from tracectl.store.footer import Footer, LedgerLine
@@ -78,7 +78,7 @@ def recover(source: Path, output: Path | None = None, *, force: bool = False) ->
         raise UserError(
             f"{directory} is still being recorded", "stop the recording, or copy from it: tracectl snapshot"
         )
-    segments = sorted(directory.glob("[0-9]*.parquet"))
+    segments = sorted(directory.glob("[0-9]*.parquet"), key=by_number)
     number = int(segments[-1].stem) if segments else 0
     parts, damaged = _readable(segments)
     ends, unreadable = _readable(end for end in [tail_path(directory, number)] if end.exists())
@@ -124,7 +124,11 @@ def snapshot(source: Path, output: Path, *, last_ns: int | None = None, force: b
         ended = (
             chosen[-1] is parts[-1] and not tail_path(directory, int(chosen[-1].files[0].stem)).exists()
         )  # its last segment has them
-        notes = _holes(chosen) + ([] if ended else coverage(footer, newest))
+        notes = (
+            _tasks(parts[: -len(chosen)], footer.start_ts)
+            + _holes(chosen)
+            + ([] if ended else coverage(footer, newest))
+        )
         pieces: list[Path | Tables] = [part.files[0] for part in chosen]
         _write(path, path.parent, [*pieces, *_notes(pq.read_schema(pieces[0]), notes)], footer)
     return Recovered(path, Capture.open(path))
@@ -189,14 +193,14 @@ def _readable(files: Iterable[Path]) -> tuple[list[Capture], list[Path]]:
 def _held(directory: Path, path: Path) -> Iterator[list[Path]]:
     """The segments under names of our own, since the recording may drop or finish its own at any moment."""
     with tempfile.TemporaryDirectory(prefix=".tracectl-", dir=path.absolute().parent) as place:
-        for segment in sorted(directory.glob("[0-9]*.parquet")):
+        for segment in sorted(directory.glob("[0-9]*.parquet"), key=by_number):
             try:
                 os.link(segment, Path(place) / segment.name)
             except FileNotFoundError:
                 continue  # dropped meanwhile
             except OSError:  # another file system
                 shutil.copyfile(segment, Path(place) / segment.name)
-        yield sorted(Path(place).iterdir())
+        yield sorted(Path(place).iterdir(), key=by_number)
 
 
 def _holes(parts: list[Capture]) -> list[dict[str, Any]]:
@@ -208,6 +212,15 @@ def _holes(parts: list[Capture]) -> list[dict[str, Any]]:
             gap = {"kind": "lost", "ts": after.start_ts, "from_ts": before.end_ts, "cause": "killed", "seq": _LAST_SEQ}
             rows += [gap | {"stream": stream, "cpu": None, "lost_count": None} for stream in sorted(before.streams)]
     return rows
+
+
+def _tasks(parts: list[Capture], ts: int) -> list[dict[str, Any]]:
+    """The threads that segments before ``ts`` tell of, as rows at ``ts``."""
+    newest: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        for row in pq.read_table(part.files[0], filters=[("kind", "=", "task")]).to_pylist():
+            newest[row["tid"]] = row | {"ts": ts, "seq": 0}
+    return list(newest.values())
 
 
 def _whole(footers: list[Footer]) -> Footer:

@@ -16,14 +16,17 @@ from types import FrameType
 
 from tracectl.recorder.drain import Drain, Outcome, Status
 from tracectl.recorder.filters import TaskFilter
+from tracectl.recorder.flight import Keep
 from tracectl.recorder.priority import realtime
 from tracectl.recorder.probes import Probes
 from tracectl.recorder.selection import select
+from tracectl.recorder.telemetry import Telemetry
 from tracectl.store.errors import RecordError, UserError
-from tracectl.store.writer import SegmentWriter
+from tracectl.store.writer import SegmentWriter, is_being_written
 
 DEFAULT_BUFFER = 0  # by the machine's memory and CPUs
 STATUS_SECONDS = 0.25
+_TELEMETRY_SECONDS = 1.0
 # The rings are emptied at least this often, so that a stop condition is met in time.
 _CYCLE_SECONDS = 0.05
 _COMMAND_GRACE_SECONDS = 2.0
@@ -39,8 +42,10 @@ class RecordOptions:
         events: as given to ``-e``: kinds, groups, ``category:event`` tracepoints; empty: all groups.
         pids, tids, comms, cgroups: the task filter.
         max_events: stop once so many events were taken from the rings.
-        max_size: stop once so many bytes were written.
+        max_size: stop once so many bytes were written; with ``keep_ns``: keep no more.
+        keep_ns: flight recorder: ``output`` is a directory, of whose segments only the newest stay, for so long.
         buffer_bytes: size of each ring; there is one per stream and CPU. 0: by the machine's memory and CPUs.
+        stats_json, prometheus: where to write how it goes, once a second (see telemetry.py).
         realtime: let the reader run before everything else.
         force: replace an existing output.
         command: run it, and stop when it ends.
@@ -56,12 +61,20 @@ class RecordOptions:
     cgroups: tuple[str, ...] = ()
     max_events: int | None = None
     max_size: int | None = None
+    keep_ns: int | None = None
     buffer_bytes: int = DEFAULT_BUFFER
     realtime: bool = False
+    stats_json: Path | None = None
+    prometheus: Path | None = None
     force: bool = False
     command: tuple[str, ...] = ()
     command_line: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
     debug: bool = False
+
+    @property
+    def keep(self) -> Keep | None:
+        """What a flight recorder keeps; None: it is none."""
+        return None if self.keep_ns is None else Keep(self.keep_ns, self.max_size)
 
     @property
     def task_filter(self) -> TaskFilter:
@@ -86,44 +99,59 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
         raise RecordError(
             "recording needs root", "sudo tracectl record …; tracectl doctor shows what this machine can do"
         )
+    telemetry = Telemetry(options.stats_json, options.prometheus)
     task_filter = options.task_filter
     task_filter.check()
     selection = select(options.events)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
         probes = stack.enter_context(Probes(selection, task_filter, options.buffer_bytes, options.debug))
-        segments = SegmentWriter(options.output, Drain.schema_of(selection), _owner())
-        drain = Drain(probes, segments, options.command_line)
+        segments = SegmentWriter(options.output, Drain.schema_of(selection), _owner(), stay=options.keep is not None)
+        drain = Drain(probes, segments, options.command_line, options.keep)
         try:
             drain.begin()
             command = stack.enter_context(_Command(options.command))
             if options.realtime:  # after the writer and the command were started, which are not to have it
                 stack.enter_context(realtime())
-            reason = _run(options, stop, drain, command, on_status)
+            reason = _run(options, stop, drain, command, _tellers(on_status, telemetry))
             drain.stop()
-            return drain.finish(reason, command.end())
+            outcome = drain.finish(reason, command.end())
+            telemetry.write(drain.status(), recording=False)
+            return outcome
         except BaseException:
             drain.abort()
             raise
 
 
-def _run(
-    options: RecordOptions,
-    stop: list[str],
-    drain: Drain,
-    command: _Command,
-    on_status: Callable[[Status], None] | None,
-) -> str:
+@dataclass
+class _Teller:
+    """Something that is told how it goes, every so many seconds."""
+
+    tell: Callable[[Status], None]
+    seconds: float
+    due: float = field(default_factory=time.monotonic)
+
+    def __call__(self, drain: Drain) -> None:
+        now = time.monotonic()
+        if now >= self.due:
+            self.due = max(self.due + self.seconds, now)
+            self.tell(drain.status())
+
+
+def _tellers(on_status: Callable[[Status], None] | None, telemetry: Telemetry) -> list[_Teller]:
+    tellers = [_Teller(on_status, STATUS_SECONDS, time.monotonic() + STATUS_SECONDS)] if on_status else []
+    return tellers + ([_Teller(telemetry.write, _TELEMETRY_SECONDS)] if telemetry else [])
+
+
+def _run(options: RecordOptions, stop: list[str], drain: Drain, command: _Command, tellers: list[_Teller]) -> str:
     """Drain until something says stop; returns what it was."""
-    next_status = time.monotonic() + STATUS_SECONDS
     while True:
         drain.cycle(_CYCLE_SECONDS)
         reason = stop[0] if stop else _stop_reason(options, drain) or command.ended()
         if reason:
             return reason
-        if on_status and time.monotonic() >= next_status:
-            on_status(drain.status())
-            next_status += STATUS_SECONDS
+        for teller in tellers:
+            teller(drain)
 
 
 def _stop_reason(options: RecordOptions, drain: Drain) -> str:
@@ -131,14 +159,16 @@ def _stop_reason(options: RecordOptions, drain: Drain) -> str:
         return "duration reached"
     if options.max_events is not None and drain.events >= options.max_events:
         return "number of events reached"
-    if options.max_size is not None and drain.size >= options.max_size:
+    if options.keep is None and options.max_size is not None and drain.size >= options.max_size:
         return "size reached"
     return ""
 
 
 def _check_output(options: RecordOptions) -> None:
     output = options.output
-    if output.exists() and (not output.is_file() or not options.force):
+    if options.keep is not None:
+        _clear(output, options.force)
+    elif output.exists() and (not output.is_file() or not options.force):
         remedy = "--force replaces it, -o names another" if output.is_file() else "-o names a file"
         raise UserError(f"{output} exists", remedy)
     parent = output.absolute().parent
@@ -146,6 +176,23 @@ def _check_output(options: RecordOptions) -> None:
         raise UserError(f"no such directory: {parent}", f"mkdir -p {parent}")
     if not os.access(parent, os.W_OK):
         raise UserError(f"{parent} is not writable", "-o names a file in another directory")
+
+
+def _clear(directory: Path, force: bool) -> None:
+    """Make room for a flight recorder; what an earlier one left is kept beside it."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise UserError(f"{directory} exists and is no directory", "-o DIRECTORY")
+    if is_being_written(directory):
+        raise UserError(f"{directory}: another recording is running", "-o names another directory")
+    ours = all(entry.suffix in (".parquet", ".tail", ".tmp") for entry in directory.iterdir())
+    if not ours or (not force and any(directory.iterdir())):
+        remedy = "--force keeps what is there as NAME.before" if ours else "-o names a new directory"
+        raise UserError(f"{directory} exists", f"{remedy}; tracectl recover makes a capture of it" if ours else remedy)
+    before = directory.with_name(directory.name + ".before")
+    shutil.rmtree(before, ignore_errors=True)
+    directory.rename(before)
 
 
 def _owner() -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from tracectl.recorder.chain import KIND as SWITCH
 from tracectl.recorder.chain import SwitchChain
 from tracectl.recorder.decode import Decoder
 from tracectl.recorder.delays import Delays
+from tracectl.recorder.flight import Flight, Keep
 from tracectl.recorder.ledger import Drop, Ledger
 from tracectl.recorder.parse import Parsed, parse
 from tracectl.recorder.probes import Probes
@@ -39,6 +40,7 @@ class Writer:
     Args:
         probes: their counters and rings are read; nothing is attached or detached here.
         footer: of the capture to be; ``start_ts`` is set.
+        keep: drop segments beyond this; None: keep all.
 
     Attributes:
         events: events taken from the rings.
@@ -48,6 +50,7 @@ class Writer:
     probes: Probes
     segments: SegmentWriter
     footer: Footer
+    keep: Keep | None = None
     events: int = 0
     reader_cpu_ns: int = 0
     _cpu_at_start: int = field(default_factory=time.process_time_ns)
@@ -68,9 +71,9 @@ class Writer:
         self.footer.end_ts = self.footer.start_ts
         self._note_clock()
         self.segments.begin(self._tail())
-        now = time.monotonic_ns()
-        for task in tasks():
-            self.rows.note("task", now, None, **task)
+        self.flight = Flight(self.keep, self.segments) if self.keep else None
+        self._segment_ns = self.keep.segment_ns if self.keep else _SEGMENT_NS
+        self._note_tasks()
 
     @property
     def cpu_ns(self) -> int:
@@ -91,7 +94,7 @@ class Writer:
         self._worst_delay = max(self._worst_delay, delay)
         self.delays.add(delay)
         self._last_cycle = ts
-        if ts - self._last_segment >= _SEGMENT_NS or self.rows.pending >= _SEGMENT_ROWS:
+        if ts - self._last_segment >= self._segment_ns or self.rows.pending >= _SEGMENT_ROWS:
             self._observe(ts)
             self._segment(ts - _WATERMARK_LAG_NS)
             self._last_segment = ts
@@ -113,7 +116,7 @@ class Writer:
         self._segment(_ALL)
         self.segments.remove_tail()
         self.footer.complete = True
-        self.footer.ledger = self._account()
+        self.footer.ledger = self.settlement.without(self._account(), self.flight.dropped if self.flight else ())
         return self.footer
 
     def _segment(self, watermark: int) -> None:
@@ -131,6 +134,10 @@ class Writer:
         self.segments.write(tables, footer, self._tail())
         self.rows.late = False
         self._begin = self.footer.end_ts
+        if self.flight is not None:
+            self.flight.wrote(self._begin, lines)
+            if self._begin - self._tasks_noted > self.flight.keep.ns // 4:
+                self._note_tasks()  # the segment with the last ones will go
 
     def _account(self) -> list[LedgerLine]:
         return self.ledger.lines(self.probes.streams, self.probes.cpus, self.probes.counts(), self.rows.recorded)
@@ -162,6 +169,11 @@ class Writer:
             lost_count=self.ledger.total_lost, cpu_time=self.cpu_ns - self.reader_cpu_ns,
         )  # fmt: skip
         self._worst_delay = 0
+
+    def _note_tasks(self) -> None:
+        now = self._tasks_noted = time.monotonic_ns()
+        for task in tasks():
+            self.rows.note("task", now, None, **task)
 
     def _note_clock(self) -> None:
         now = clocks()

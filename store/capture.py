@@ -142,6 +142,11 @@ class Capture:
 _COUNTS = ("emitted", "recorded", "lost", "skipped")
 
 
+def by_number(segment: Path) -> tuple[int, str]:
+    """Sorting key of segments: the millionth has a longer name than those before it."""
+    return len(segment.name), segment.name
+
+
 def tail_path(directory: Path, number: int) -> Path:
     """The file in a directory of segments that says what is missing behind segment ``number`` (0: no segment yet)."""
     return directory / f"{number:06d}.tail"
@@ -161,7 +166,7 @@ def _files_of(path: Path) -> tuple[Path, ...]:
 
 def _existing_files(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
-        files = tuple(sorted(file.absolute() for file in path.glob("*.parquet")))
+        files = tuple(sorted((file.absolute() for file in path.glob("*.parquet")), key=by_number))
         number = int(files[-1].stem) if files and files[-1].stem.isdecimal() else 0
         tail = tail_path(path, number).absolute()
         files += (tail,) if tail.is_file() else ()

@@ -89,11 +89,13 @@ class SegmentWriter:
         output: the capture to be; ``output`` + ``.recording`` is the directory.
         schema: from :func:`capture_schema`.
         owner: whom the files shall belong to; None: this process.
+        stay: the segments are what is wanted: ``output`` is their directory, and no file is made of them.
     """
 
-    def __init__(self, output: Path, schema: pa.Schema, owner: Owner | None = None) -> None:
+    def __init__(self, output: Path, schema: pa.Schema, owner: Owner | None = None, *, stay: bool = False) -> None:
         self.output = output
-        self.directory = output.with_name(output.name + SEGMENTS_SUFFIX)
+        self.stay = stay
+        self.directory = output if stay else output.with_name(output.name + SEGMENTS_SUFFIX)
         self.schema = schema
         self.segments: list[Path] = []
         self._sizes: dict[Path, int] = {}
@@ -150,12 +152,10 @@ class SegmentWriter:
         oldest.unlink()
         del self._sizes[oldest]
 
-    def size_of_oldest(self) -> int:
-        """Its bytes."""
-        return self._sizes[self.segments[0]]
-
     def finish(self, footer: Footer) -> Path:
-        """Compact all segments into the output file and remove the directory."""
+        """Compact all segments into the output file and remove the directory, if they are not to stay."""
+        if self.stay:
+            return self.directory
         # Unfinished, it lies in the directory: killed, it leaves nothing elsewhere.
         compact(
             self.output, self.schema, self.segments, footer, self._owner, renumber=self._late, folder=self.directory

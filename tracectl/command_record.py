@@ -47,13 +47,26 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
 @click.option("--cgroup", "cgroups", multiple=True, metavar="PATH", help="Only threads in this cgroup and below.")
 @click.option("-n", "--max-events", type=click.IntRange(min=1), metavar="N", help="Stop after so many events.")
 @click.option(
-    "--max-size", callback=_parsed(text.parse_size), metavar="SIZE", help="Stop when the capture has 500M, 2G, …"
-)
+    "--max-size", callback=_parsed(text.parse_size), metavar="SIZE",
+    help="Stop when the capture has 500M, 2G, …; with --keep: keep no more than that.",
+)  # fmt: skip
+@click.option(
+    "--keep", callback=_parsed(text.parse_duration), metavar="TIME",
+    help="Flight recorder: run on, keep only the last 10m, … as segments in the directory -o; see tracectl snapshot.",
+)  # fmt: skip
 @click.option(
     "--buffer", default="auto", show_default=True, callback=lambda _context, _option, value: _buffer(value),
     metavar="SIZE", help="Memory of each ring, one for each CPU and stream; auto: 512K to 8M, by the machine's memory.",
 )  # fmt: skip
 @click.option("--realtime", is_flag=True, help="Run the reader before all else (SCHED_FIFO): for machines under load.")
+@click.option(
+    "--stats-json", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write once a second how it goes, as JSON; - is a line on standard output each time.",
+)  # fmt: skip
+@click.option(
+    "--prometheus", type=click.Path(path_type=Path), metavar="FILE",
+    help="The same for node_exporter's textfile collector.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Write over an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="No status and no summary; lost events are still told.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
@@ -70,11 +83,13 @@ def record(*, output: Path | None, quiet: bool, **options: Any) -> int:
       sudo tracectl record -o web.parquet -d 5s
       sudo tracectl record -p 4182 -e sched,irq
       sudo tracectl record -o make.parquet -- make
+      sudo tracectl record --keep 10m --max-size 2G -o /var/lib/tracectl/flight
     """
     from tracectl.recorder.session import RecordOptions
     from tracectl.recorder.session import record as record_session
 
-    path = output or Path(time.strftime("tracectl-%Y%m%d-%H%M%S.parquet"))
+    suffix = "flight" if options["keep"] else "parquet"
+    path = output or Path(time.strftime(f"tracectl-%Y%m%d-%H%M%S.{suffix}"))
     live = sys.stderr.isatty() and not quiet
     outcome = record_session(_options(RecordOptions, path, options), StatusLine().show if live else None)
     if live:
@@ -99,8 +114,11 @@ def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any
         cgroups=given["cgroups"],
         max_events=given["max_events"],
         max_size=given["max_size"],
+        keep_ns=given["keep"],
         buffer_bytes=given["buffer"],
         realtime=given["realtime"],
+        stats_json=given["stats_json"],
+        prometheus=given["prometheus"],
         force=given["force"],
         command=given["command"],
         command_line=("tracectl", *sys.argv[1:]),
@@ -135,7 +153,7 @@ def _summarize(outcome: Outcome, quiet: bool) -> None:
     from tracectl.store.events import CAUSES
 
     if not quiet:
-        size, span = text.size(outcome.path.stat().st_size), text.duration(outcome.elapsed_ns)
+        size, span = text.size(outcome.size), text.duration(outcome.elapsed_ns)
         done = f"{outcome.path}: {text.plural(outcome.events, 'event')} in {span}, {size} ({outcome.stopped_by})"
         click.echo(text.visible(done), err=True)
         for kind, reason in sorted(outcome.missing.items()):

@@ -85,7 +85,7 @@ def record_to(path: Path, *command: str | Path, **options: Any) -> Outcome:
     return record(RecordOptions(path, command=tuple(str(word) for word in command), **options))
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Wait for what another process or the kernel does; the limit is for what never happens."""
     end = time.monotonic() + seconds
     while not condition():

@@ -22,7 +22,7 @@ import pytest
 from tests.kernel.conftest import TRACECTL, Recorded, Running, environment, eventually, kernel_objects, need, record_to
 from tests.kernel.test_session import _exists, _program_ids
 from tracectl.recorder import probes, writing
-from tracectl.recorder.recovery import recover
+from tracectl.recorder.recovery import recover, snapshot
 from tracectl.recorder.snapshot import clocks
 from tracectl.store.capture import Capture
 from tracectl.store.integrity import check
@@ -259,3 +259,19 @@ def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
         assert not any(place.glob("**/*.tmp"))
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_flight_recorder_keeps_the_newest_and_gives_snapshots(tmp_path: Path) -> None:
+    flight = tmp_path / "flight"
+    with Running(flight, "-e", "sched", "--keep", "2s") as running:
+        assert eventually(lambda: (flight / "000006.parquet").exists() or running.process.poll() is not None)
+        made = snapshot(flight, tmp_path / "s.parquet", last_ns=1)
+        running.process.send_signal(signal.SIGINT)
+        assert running.end()[0] == 0
+    assert not (flight / "000001.parquet").exists()
+    taken, left = consistent(made.path), consistent(flight)
+    assert taken.complete and left.complete
+    assert taken.start_ts > made.capture.end_ts - 60_000_000_000
+    assert taken.end_ts <= left.end_ts
+    assert Recorded(made.path).rows("SELECT COUNT(*) FROM task WHERE tid = $tid", tid=os.getpid())[0][0] >= 1
+    assert Recorded(flight).ask("switches | count")[0][0] > 0

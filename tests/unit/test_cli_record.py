@@ -53,14 +53,16 @@ def test_options_reach_the_recorder(run: Run, recorded: list[Any], monkeypatch: 
     words = (
         "record -o w.parquet -d 250ms -e sched,irq -e sched:sched_stat_runtime -p 1 -p 2 -t 3 --comm wrk:* --cgroup /a"
     )
-    words += " -n 1000 --max-size 500M --buffer 64K --force"
+    words += " -n 1000 --max-size 500M --buffer 64K --force --realtime --keep 10m"
+    words += " --stats-json - --prometheus x.prom"
     monkeypatch.setattr(sys, "argv", ["/somewhere/tracectl", *words.split()])
     assert run(*words.split()).code == 0
     ((options, on_status),) = recorded
     assert options == session.RecordOptions(
         output=Path("w.parquet"), duration_ns=250_000_000, events=("sched,irq", "sched:sched_stat_runtime"),
         pids=(1, 2), tids=(3,), comms=("wrk:*",), cgroups=("/a",), max_events=1000, max_size=500 << 20,
-        buffer_bytes=64 << 10, force=True, command=(), command_line=("tracectl", *words.split()),
+        buffer_bytes=64 << 10, keep_ns=600 * SECOND, realtime=True,
+        stats_json=Path("-"), prometheus=Path("x.prom"), force=True, command=(), command_line=("tracectl", *words.split()),
         debug=bool(os.environ.get("TRACECTL_DEBUG")),
     )  # fmt: skip
     assert on_status is None, "there is no terminal here"
