@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +236,7 @@ def _refuse_writing(sql: str) -> None:
     """
     text = sql.encode()
     starts = [start for start, _ in duckdb.tokenize(sql)]  # in bytes
-    tokens = (text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True))
+    tokens = (text[start:end] for start, end in pairwise([*starts, len(text)]))
     copies = any(re.match(rb"copy\b", token, re.IGNORECASE) for token in tokens)
     kinds = {statement.type.name for statement in duckdb.extract_statements(sql)}
     other = kinds - set(_QUESTIONS)
