@@ -12,6 +12,7 @@ import click
 
 from tracectl import text
 from tracectl.output import FORMATS
+from tracectl.shell_completion import complete_question
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,8 +103,8 @@ def _answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("capture", metavar="CAPTURE")
-@click.argument("question", nargs=-1, required=True, metavar="QUESTION...")
+@click.argument("capture", type=click.Path(), metavar="CAPTURE")
+@click.argument("question", nargs=-1, required=True, metavar="QUESTION...", shell_complete=complete_question)
 @_answer_options
 @click.option(
     "--sql", "show_sql", is_flag=True, help="Print the SQL statement, as plain DuckDB runs it, and no answer."

@@ -35,7 +35,7 @@ _SPOKEN = {"help": "help", "?": "help", "quit": "q", "exit": "q"}  # words that 
 
 
 @click.command()
-@click.argument("capture", metavar="CAPTURE")
+@click.argument("capture", type=click.Path(), metavar="CAPTURE")
 @click.option("--memory", default="4GiB", show_default=True, metavar="SIZE", help="Memory limit; more spills to disk.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads; default: one per CPU.")
 def shell(capture: str, memory: str, threads: int | None) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from tracectl.command_query import query
 from tracectl.query import parse
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.nouns import NOUNS
 from tracectl.query.stages import STAGES
+from tracectl.shell_completion import complete_question
 from tracectl.shell_prompt import listing
 from tracectl.shell_words import Candidate, Names, complete, quoted
 from tracectl.store.capture import Capture
@@ -132,3 +135,34 @@ def test_the_list_fits_the_terminal() -> None:
     assert len(lines) <= 22 and max(map(len, lines)) <= 80 and lines[-1].strip().startswith("… ")
     few = listing([Candidate(0, "word", "x" * 200)], 80, 24)
     assert few == [f"  word  {'x' * 70}…"]
+
+
+@pytest.mark.parametrize(
+    ("before", "incomplete", "offered"),
+    [
+        ((), "wake", ["wakeups"]),
+        (("wakeups", "of", "comm"), "demo:wor", ["demo:worker_0", "demo:worker_1"]),
+        (("sleeps", "in"), "st", ["state"]),
+        (("@runqlat",), "o", ["over="]),
+        (("wakeups",), "|", []),
+        (("nothing",), "", []),
+    ],
+)
+def test_completion_in_shells(before: tuple[str, ...], incomplete: str, offered: list[str]) -> None:
+    assert completed(before, incomplete) == offered
+
+
+def completed(before: tuple[str, ...], incomplete: str, capture: Path = SAMPLE) -> list[str]:
+    """What bash, zsh or fish are given."""
+    context = click.Context(query)
+    context.params = {"capture": str(capture), "question": before}
+    return [str(item.value) for item in complete_question(context, query.params[1], incomplete)]
+
+
+def test_bash_breaks_words_at_colons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TRACECTL_COMPLETE", "bash_complete")
+    assert completed(("wakeups", "of", "comm", "demo", ":"), "wor") == ["worker_0", "worker_1"]
+
+
+def test_completion_in_shells_is_silent_where_there_is_no_capture(tmp_path: Path) -> None:
+    assert completed((), "wake", tmp_path / "nothing") == []
