@@ -20,6 +20,7 @@ from tracectl._version import __version__
 
 if TYPE_CHECKING:
     from tracectl.api import Answer, Capture, Rows, open
+    from tracectl.api_build import Question, q
     from tracectl.api_record import Recorded, Recording, record
     from tracectl.query import Qualification
     from tracectl.store.errors import (
@@ -39,6 +40,7 @@ __all__ = [
     "NotRecordedError",
     "Qualification",
     "QueryError",
+    "Question",
     "RecordError",
     "Recorded",
     "Recording",
@@ -48,12 +50,14 @@ __all__ = [
     "UserError",
     "__version__",
     "open",
+    "q",
     "record",
 ]
 
 _ERRORS = "tracectl.store.errors"
 _MODULES = {
     **dict.fromkeys(("Answer", "Capture", "Rows", "open"), "tracectl.api"),
+    **dict.fromkeys(("Question", "q"), "tracectl.api_build"),
     **dict.fromkeys(("Recorded", "Recording", "record"), "tracectl.api_record"),
     "Qualification": "tracectl.query",
     **{name: _ERRORS for name in __all__ if name.endswith("Error")},

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from tracectl.api_build import Question
+
 # Rows shown by repr() and in a notebook; the answer holds all.
 SHOWN_IN_TEXT = 20
 SHOWN_IN_HTML = 50
@@ -194,11 +196,11 @@ class Capture:
         with self._lock:
             return facts(self.opened, self.database)
 
-    def query(self, question: str, *, strict: bool = False) -> Answer:
+    def query(self, question: str | Question, *, strict: bool = False) -> Answer:
         """Answer a question.
 
         Args:
-            question: as in docs/language.md, or a saved one: ``@runqlat pid=4182``.
+            question: as in docs/language.md, or a saved one: ``@runqlat pid=4182``; or built: ``q.delays.over("1ms")``.
             strict: refuse unless the answer is exact.
 
         Raises:
@@ -208,11 +210,11 @@ class Capture:
         """
         from tracectl.saved import expand  # noqa: PLC0415 - most questions are not saved ones
 
-        asked = expand(question)
+        asked = expand(str(question))
         with self._lock:
             answer = ask(self.opened, asked, database=self.database, strict=strict)
             table = answer.arrow()  # now: the next question may use the same temporary table
-        if asked != question:
+        if asked != str(question):
             answer.notes.append(f"asked: {asked}")
         return Answer(
             asked, table, units=answer.units, start_ts=self.opened.start_ts, sql=answer.sql_literal,
@@ -246,7 +248,7 @@ class Capture:
         self.database.lock()
         self._has_views = True
 
-    def explain(self, question: str) -> str:
+    def explain(self, question: str | Question) -> str:
         """How a question is understood: rows, relations, conditions, stages, what the answer depends on.
 
         Raises:
@@ -255,7 +257,7 @@ class Capture:
         from tracectl.saved import expand  # noqa: PLC0415 - most questions are not saved ones
 
         with self._lock:
-            return explain(expand(question), Scene.of(self.opened, context_source(self.opened, self.database)))
+            return explain(expand(str(question)), Scene.of(self.opened, context_source(self.opened, self.database)))
 
     def interrupt(self) -> None:
         """Cancel the question that runs, from another thread; it ends with UserError."""
