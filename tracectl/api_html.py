@@ -29,7 +29,7 @@ def page(given: Rows, shown: Sequence[tuple[Any, ...]], start_ts: int, footer: I
     lines = list(footer)
     if len(given) > len(shown):
         lines.insert(0, f"… {text.plural(len(given) - len(shown), 'more row')}")
-    told = "<br>".join(escape(text.visible(line)) for line in lines)
+    told = "<br/>".join(escape(text.visible(line)) for line in lines)
     body = table(Table(given.columns, shown, given.units, start_ts))
     return f'<div class="tracectl">{picture(given)}{body}<p style="opacity:.7">{told}</p></div>'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -43,6 +44,19 @@ _CLAUSE_FORMS = {
 }
 
 
+_HEADINGS = (
+    "Nouns",
+    "Clauses",
+    "Stages",
+    "Values",
+    "Worth of an answer",
+    "More",
+    "In the shell",
+    "columns",
+    "examples",
+)
+
+
 @click.command(name="help")
 @click.argument("word", nargs=-1, metavar="[WORD]")
 def help_(word: tuple[str, ...]) -> None:
@@ -55,10 +69,16 @@ def help_(word: tuple[str, ...]) -> None:
       tracectl help in state
       tracectl help @runqlat
     """
-    text = about(" ".join(word)) if word else overview()
-    if sys.stdout.isatty():
-        text = re.sub(r"^(\S.*)$", lambda line: click.style(line[1], bold=True), text, count=1)
-    click.echo(text)
+    click.echo(emphasised(about(" ".join(word)) if word else overview()))
+
+
+def emphasised(text: str) -> str:
+    """The text with its headings bold, where stdout shows that."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    title, *lines = text.split("\n")
+    bold = [click.style(line, bold=True) if line in _HEADINGS else line for line in lines]
+    return "\n".join([click.style(title, bold=True), *bold])
 
 
 def overview() -> str:

@@ -23,11 +23,11 @@ T = TypeVar("T")
 LAST = "_"
 # Name -> what is typed behind it, what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "help": ("[WORD]", "the cheat sheet, or all about a noun, clause, stage or saved question"),
+    "help": ("[WORD]", "this, or all about a word of the language"),
     "saved": ("", "the saved questions: ask them as @name key=value"),
     "info": ("", "what was recorded, when, where, and what was lost"),
     "explain": ("QUESTION", "how a question is understood"),
-    "sql": ("[STATEMENT]", f"run SQL; {LAST} is the last answer. Alone: the last answer's statement"),
+    "sql": ("[STATEMENT]", f"run SQL; {LAST} is the last answer. Alone: its statement"),
     "format": ("table|json|csv", "how answers are shown"),
     "q": ("", "leave (also Ctrl-D)"),
 }
@@ -177,11 +177,11 @@ class Shell:
         getattr(self, f"_do_{name}")(rest)
 
     def _do_help(self, word: str) -> None:
-        from tracectl.command_help import about, overview
+        from tracectl.command_help import about, emphasised, overview
         from tracectl.shell_show import show_text
 
         commands = "\n".join(f"  {f'{chr(92)}{name} {usage}':<24}{tells}" for name, (usage, tells) in COMMANDS.items())
-        show_text(about(word) if word else f"{overview()}\n\nIn the shell\n{commands}")
+        show_text(emphasised(about(word) if word else f"{overview()}\n\nIn the shell\n{commands}"))
 
     def _do_saved(self, _: str) -> None:
         from tracectl import saved

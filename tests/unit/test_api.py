@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -165,6 +166,7 @@ def test_html_for_notebooks(sample: tracectl.Capture) -> None:
     page = sample.query("delays over 1ms")._repr_html_()
     assert page.count("<svg") == page.count("</svg>") == 1 and "<table>" in page
     assert "13 gaps" in page and page.count("<tr>") == 51 and "more rows" in page
+    ElementTree.fromstring(page)  # every element is closed, every sign escaped
     assert "<svg" not in sample.query("accepts")._repr_html_()
     assert "none seen" in sample.query("delays over 1h")._repr_html_()
 
