@@ -11,6 +11,7 @@ help:
 	@echo 'make demo     record a small workload live (root) or take the sample capture; three questions and their answers'
 	@echo 'make test     set up, then static checks and all tests'
 	@echo 'make crash    kill recordings at many moments, damage captures in many places (root; some minutes)'
+	@echo 'make bench    measure the recorder beside its peers (root)'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make docs     write the generated pages of docs/ again'
 	@echo 'make sample   record examples/sample.parquet again (root)'
@@ -60,6 +61,10 @@ crash: setup
 	@TRACECTL_REQUIRE_KERNEL=1 TRACECTL_CRASH_ROUNDS=50 TRACECTL_FLIPS=10000 \
 	  $(BIN)/python -m pytest tests/kernel/test_crash.py tests/unit/test_damaged_capture.py --timeout 1800
 	@echo 'tracectl: survived'
+
+# The recorder beside perf, bpftrace, tracefs and a BCC callback (root; ten minutes): docs/performance.md.
+bench: setup
+	@PYTHONPATH=. $(BIN)/python tests/bench/recorder_bench.py
 
 docs: $(READY)
 	@$(BIN)/python docs/generate.py

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 import time
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +62,7 @@ class Probes:
                     self.rings[stream, cpu] = PerfRing(cpu, pages, map_fd)
             self._attach()
             self._seed_filter()
+            _give_back_memory()
         except BaseException:
             self.close()
             raise
@@ -160,6 +163,12 @@ def _pages(buffer_bytes: int) -> int:
     if buffer_bytes < PAGE_SIZE:
         raise UserError(f"--buffer {buffer_bytes}: a ring has at least one page ({PAGE_SIZE} bytes)", "--buffer 1M")
     return 1 << (buffer_bytes // PAGE_SIZE).bit_length() - 1
+
+
+def _give_back_memory() -> None:
+    """Return to the system what the compiler has freed (some 100 MB), before the writer inherits it."""
+    with suppress(AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _sleep_until(ts: int) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tracectl.recorder.chain import KIND as SWITCH
@@ -28,7 +29,7 @@ from tracectl.store.writer import SegmentWriter, Tables, table_of_rows
 # An event may be this much older than the moment its ring was emptied without having been in it.
 _WATERMARK_LAG_NS = 100_000_000
 _SEGMENT_NS = 1_000_000_000
-_SEGMENT_ROWS = 1_000_000
+_SEGMENT_ROWS = 400_000
 _ALL = 2**63 - 1
 _NOTHING = np.empty(0, np.int64)
 
@@ -132,6 +133,7 @@ class Writer:
         # Whole in itself: what is missing behind it stands in the tail.
         footer = replace(self.footer, start_ts=self._begin, ledger=lines, complete=True, late=self.rows.late)
         self.segments.write(tables, footer, self._tail())
+        pa.default_memory_pool().release_unused()
         self.rows.late = False
         self._begin = self.footer.end_ts
         if self.flight is not None:
