@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tracectl.store.capture import Capture
     from tracectl.store.database import Database
 
+OVERHEAD_FIELDS = ("process", "pid", "cpu_time", "longest_drain_delay")
 LEDGER_FIELDS = ("stream", "cpu", "emitted", "recorded", "lost", "skipped", "residue")
 
 
@@ -87,6 +88,10 @@ def tables(capture: Capture, database: Database, cpus: bool) -> Iterator[tuple[s
         units = {"first_ts": "clock", "last_ts": "clock"}
         columns = ("stream", "cause", "gaps", "lost", "first_ts", "last_ts")
         yield "lost", Table(columns, losses, units, capture.start_ts)
+    own = overhead(capture, database)
+    if own:
+        units = {"cpu_time": "ns", "longest_drain_delay": "ns"}
+        yield "the recorder itself", Table(OVERHEAD_FIELDS, own, units, capture.start_ts)
 
 
 def kinds(capture: Capture, database: Database) -> list[tuple[str, str, int]]:
@@ -107,6 +112,18 @@ def loss(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
     return database.execute(
         "SELECT stream, cause, count(*), sum(lost_count)::BIGINT, min(from_ts), max(ts) "
         f"FROM {source_sql(capture.files)} WHERE kind = 'lost' GROUP BY stream, cause ORDER BY 4 DESC, 1, 2"
+    ).rows()
+
+
+def overhead(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
+    """What the recorder itself used, by process: name, pid, CPU time (ns), longest time between two drains (ns)."""
+    from tracectl.store.database import source_sql
+
+    if not {"cpu_time", "drain_delay"} <= capture.columns.keys():
+        return []
+    return database.execute(
+        "SELECT comm, pid, max(cpu_time), max(drain_delay) "
+        f"FROM {source_sql(capture.files)} WHERE kind = 'recorder' GROUP BY comm, pid ORDER BY comm, pid"
     ).rows()
 
 
@@ -138,6 +155,7 @@ def facts(capture: Capture, database: Database) -> dict[str, Any]:
             dict(zip(("stream", "cause", "gaps", "lost", "first_ts", "last_ts"), row, strict=True))
             for row in loss(capture, database)
         ],
+        "recorder": [dict(zip(OVERHEAD_FIELDS, row, strict=True)) for row in overhead(capture, database)],
     }
 
 

@@ -162,6 +162,21 @@ def test_info_tells_gaps_that_nobody_counted(run: Run, tmp_path: Path) -> None:
     assert run("info", path).out.endswith("\n1 gap of unknown size\n")
 
 
+def test_info_tells_what_the_recorder_itself_used(run: Run, tmp_path: Path) -> None:
+    base = {"kind": "recorder", "cpu": None, "pid": 7, "comm": "tracectl"}
+    rows = [
+        base | {"ts": 1_000, "cpu_time": 5_000_000, "drain_delay": 50_000_000},
+        base | {"ts": 2_000, "cpu_time": 9_000_000, "drain_delay": 40_000_000},
+        base | {"ts": 2_000, "cpu_time": 80_000_000, "pid": 8, "comm": "tracectl-writer"},
+    ]
+    path = write_rows(tmp_path / "c.parquet", rows, kinds=["sched_switch"])
+    out = run("info", path).out
+    assert re.search(r"tracectl\s+7\s+9ms\s+50ms", out)
+    assert re.search(r"tracectl-writer\s+8\s+80ms", out)
+    told = json.loads(run("info", "--json", path).out)["recorder"]
+    assert told[0] == {"process": "tracectl", "pid": 7, "cpu_time": 9_000_000, "longest_drain_delay": 50_000_000}
+
+
 def test_info_as_json(run: Run, lossy_capture: Path) -> None:
     facts = json.loads(run("info", "--json", lossy_capture).out)
     assert facts["kinds"] == {"sched_switch": 4, "sched_waking": 4, "lost": 1}
