@@ -28,7 +28,7 @@ SAMPLE = Path(__file__).parents[2] / "examples" / "sample.parquet"
 _CLAUSES = (
     "", "", "", "on cpu 0", "on cpu 1", "after {}us", "before {}us", "of pid {pid}", "of comm {comm}", "over 20us",
 )  # fmt: skip
-_AT_ONCE = 4  # nouns looked at per mutilation
+_AT_ONCE = 3  # nouns looked at per mutilation
 
 _PLACES = """
 CREATE TABLE places AS
@@ -74,6 +74,7 @@ class Mutilator:
         self.whole = Capture.open(path)
         self.database = Database(self.whole.files, threads=2)
         self.counts: Counter[str] = Counter()
+        self.known: dict[str, list[tuple[Any, ...]]] = {}
         # Read once, as a table; from here on captures are tables of that name.
         source = relations.source_sql(self.whole.files)
         # What the recording itself lost is taken as never having been: the whole is what is there.
@@ -136,6 +137,14 @@ class Mutilator:
             self.counts["bounded"] += 1
             if len(whole_rows) > len(rows) + qualification.at_most:
                 yield f"{len(whole_rows)} rows, not {len(rows)} and at most {qualification.at_most} more"
+
+    def _whole_rows(self, question: str) -> list[tuple[Any, ...]]:
+        if question in self.known:
+            return self.known[question]
+        rows = ask(self._capture("full_rows"), question, database=self.database).rows()
+        if " " not in question:  # asked again and again
+            self.known[question] = rows
+        return rows
 
     def _capture(self, table: str) -> Capture:
         whole = self.whole
