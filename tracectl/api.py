@@ -244,7 +244,8 @@ class Capture:
             return
         spans = context_source(self.opened, self.database) == "spans"
         for view in Relations(self.opened, context_by_spans=spans).create_views():
-            self.database.execute(view)
+            # Some may be there already: Ctrl-C can come in between.
+            self.database.execute(view.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
         self.database.lock()
         self._has_views = True
 

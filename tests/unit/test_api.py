@@ -102,6 +102,26 @@ def test_sql_before_and_after_questions() -> None:
         assert capture.query("wakeups by softirq | count").rows()[0][0] > 300
 
 
+def test_sql_after_a_cancelled_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come while the views are made: they are made again."""
+    with tracectl.open(SAMPLE) as capture:
+        run, made = capture.database.execute, []
+
+        def cancelled(sql: str, parameters: Any = None) -> Any:
+            made.append(sql)
+            if len(made) > 5:
+                raise tracectl.UserError("cancelled")
+            return run(sql, parameters)
+
+        monkeypatch.setattr(capture.database, "execute", cancelled)
+        with pytest.raises(tracectl.UserError, match="cancelled"):
+            capture.sql("SELECT 1")
+        monkeypatch.undo()
+        assert capture.sql("SELECT count(*) FROM accepts").rows() == [(97,)]
+        with pytest.raises(tracectl.UserError, match="not allowed"):
+            capture.sql("DROP VIEW accepts")
+
+
 def test_errors_keep_their_parts(sample: tracectl.Capture) -> None:
     with pytest.raises(tracectl.QueryError) as caught:
         sample.query("delays ovr 1ms")
