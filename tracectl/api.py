@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tracectl.query import Qualification, Scene, ask, explain
 from tracectl.query.answer import context_source
 from tracectl.store.capture import Capture as Opened
-from tracectl.store.database import DEFAULT_MEMORY_LIMIT, Database
+from tracectl.store.database import DEFAULT_MEMORY_LIMIT, Database, Result
 from tracectl.store.errors import UserError
 from tracectl.store.relations import Relations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tracectl.api_build import Question
+    from tracectl.query import Answer as Given
 
 # Rows shown by repr() and in a notebook; the answer holds all.
 SHOWN_IN_TEXT = 20
@@ -53,7 +54,10 @@ class Rows:
     Attributes:
         columns: names, in order.
         units: column -> ``ns`` (a duration) or ``clock`` (a moment), where there is one.
+        cut: whether there are more rows than the ``most`` that were asked for.
     """
+
+    cut = False
 
     def __init__(self, table: pa.Table, units: dict[str, str] | None = None, start_ts: int = 0) -> None:
         self._table = table
@@ -196,12 +200,13 @@ class Capture:
         with self._lock:
             return facts(self.opened, self.database)
 
-    def query(self, question: str | Question, *, strict: bool = False) -> Answer:
+    def query(self, question: str | Question, *, strict: bool = False, most: int | None = None) -> Answer:
         """Answer a question.
 
         Args:
             question: as in docs/language.md, or a saved one: ``@runqlat pid=4182``; or built: ``q.delays.over("1ms")``.
             strict: refuse unless the answer is exact.
+            most: hold no more than the first so many rows; ``answer.cut`` tells whether there are more.
 
         Raises:
             QueryError: the question makes no sense; points at the place.
@@ -213,16 +218,21 @@ class Capture:
         asked = expand(str(question))
         with self._lock:
             answer = ask(self.opened, asked, database=self.database, strict=strict)
-            table = answer.arrow()  # now: the next question may use the same temporary table
+            table, cut = _held(answer, most)  # now: the next question may use the same temporary table
         if asked != str(question):
             answer.notes.append(f"asked: {asked}")
-        return Answer(
+        made = Answer(
             asked, table, units=answer.units, start_ts=self.opened.start_ts, sql=answer.sql_literal,
             qualification=answer.qualification, notes=answer.notes,
         )  # fmt: skip
+        made.cut = cut
+        return made
 
-    def sql(self, statement: str) -> Rows:
+    def sql(self, statement: str, *, most: int | None = None) -> Rows:
         """Run SQL, read-only, on the capture's relations: ``capture`` (rows as recorded), each kind, each noun.
+
+        Args:
+            most: hold no more than the first so many rows.
 
         Raises:
             UserError: what DuckDB says against the statement; or it is no question.
@@ -230,7 +240,10 @@ class Capture:
         """
         with self._lock:
             self.create_views()
-            return Rows(self.database.execute(statement).arrow())
+            table, cut = _held(self.database.execute(statement), most)
+        made = Rows(table)
+        made.cut = cut
+        return made
 
     def keep(self, name: str, rows: Rows) -> None:
         """Make rows a relation for :meth:`sql`, in the place of an earlier one of that name."""
@@ -283,6 +296,17 @@ class Capture:
         span = (self.opened.end_ts - self.opened.start_ts) / 1e9
         state = ", closed" if self._database is None else ""
         return f"<tracectl.Capture {str(self.path)!r}: {self.opened.rows} rows, {span:.3f} s{state}>"
+
+
+def _held(source: Given | Result, most: int | None) -> tuple[pa.Table, bool]:
+    """The rows as a table, and whether there are more than were asked for: these are not made at all."""
+    if most is not None:
+        result = source if isinstance(source, Result) else source._result
+        if result is not None and result._relation is not None:
+            result._relation = result._relation.limit(most + 1)
+    table = source.arrow()
+    cut = most is not None and table.num_rows > most
+    return table.slice(0, most) if cut else table, cut
 
 
 def _optional(name: str) -> Any:

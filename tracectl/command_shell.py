@@ -210,13 +210,13 @@ class Shell:
         show_text(text.visible_lines(self.capture.explain(question)))
 
     def _do_sql(self, statement: str) -> None:
+        from tracectl import shell_show
         from tracectl.api import Answer
-        from tracectl.shell_show import show_text
 
         if statement:
-            self._show(*self._run(lambda: self.capture.sql(statement)))
+            self._show(*self._run(lambda: self.capture.sql(statement, most=shell_show.MOST_KEPT)))
         elif isinstance(self._last, Answer):
-            show_text(text.visible_lines(self._last.sql))
+            shell_show.show_text(text.visible_lines(self._last.sql))
         else:
             raise UserError("\\sql alone shows the statement of the last question", "\\sql SELECT … runs one")
 
@@ -233,7 +233,9 @@ class Shell:
         self._left = True
 
     def _ask(self, question: str) -> None:
-        self._show(*self._run(lambda: self.capture.query(question)))
+        from tracectl import shell_show
+
+        self._show(*self._run(lambda: self.capture.query(question, most=shell_show.MOST_KEPT)))
 
     def _run(self, work: Callable[[], T]) -> tuple[T, float]:
         """Do the work in a thread, so that Ctrl-C can cancel it; returns what it returned, and the seconds it took."""

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from tracectl.api import Rows
 
 FORMATS = ("table", "json", "csv")
-# Rows of a table; all are in the relation _ and in json and csv.
+# Rows of a table; more are in the relation _, in json and in csv.
 MOST_ROWS = 1000
+# Rows that are read at all: a question that gives a whole capture must not fill the memory.
+MOST_KEPT = 200_000
 
 
 class Page(io.StringIO):
@@ -63,6 +65,7 @@ def show_answer(answer: Rows, form: str, notes: list[str], start_ts: int, extra:
         rows = answer.first(MOST_ROWS)
         left = len(answer) - len(rows)
         more = [f"… {text.plural(left, 'more row')}: in _, and with \\format csv or json"] if left else []
+        more += [f"… and others: only the first {text.plural(len(answer), 'row')} were read"] if answer.cut else []
         table = render.Table(answer.columns, rows, answer.units, start_ts, [*more, *notes])
         if answer.columns:
             render.write_table(table, page, None)

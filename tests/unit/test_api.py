@@ -102,6 +102,23 @@ def test_sql_before_and_after_questions() -> None:
         assert capture.query("wakeups by softirq | count").rows()[0][0] > 300
 
 
+def test_no_more_rows_than_wanted(sample: tracectl.Capture) -> None:
+    everything = sample.query("accepts")
+    for most, cut in ((10, True), (97, False), (1000, False)):
+        answer = sample.query("accepts", most=most)
+        assert (answer.rows(), answer.cut) == (everything.rows()[:most], cut)
+    nothing = sample.query("accepts of tid 1", most=3)
+    assert nothing.rows() == [] and nothing.columns == everything.columns and nothing.notes
+    guessed = sample.query("wakeups by softirq", most=7)
+    assert guessed.rows() == sample.query("wakeups by softirq").rows()[:7] and guessed.cut
+
+
+@pytest.mark.parametrize("statement", ["DESCRIBE accepts", "SHOW TABLES", "SUMMARIZE accepts", "EXPLAIN FROM accepts"])
+def test_statements_that_are_no_select(sample: tracectl.Capture, statement: str) -> None:
+    assert len(sample.sql(statement, most=1)) == 1
+    assert sample.sql("CREATE OR REPLACE TABLE mine AS SELECT 1 AS a", most=1).columns in ([], ["Count"])
+
+
 def test_sql_after_a_cancelled_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C may come while the views are made: they are made again."""
     with tracectl.open(SAMPLE) as capture:

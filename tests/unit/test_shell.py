@@ -142,6 +142,13 @@ def test_rows_beyond_a_screenful_are_counted(ask: Run) -> None:
     assert lines[-2].startswith("… 6,748 more rows")
 
 
+def test_a_whole_capture_does_not_fill_the_memory(ask: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracectl.shell_show.MOST_KEPT", 5)
+    out = ask("switches | select ts", "\\sql SELECT count(*) AS n FROM _", "\\sql FROM range(9)").out
+    assert out.count("… and others: only the first 5 rows were read") == 2
+    assert "n\n5\n1 row\n" in out
+
+
 def test_completion_of_commands(session: Shell) -> None:
     assert [one.text for one in session.complete("\\f")] == ["\\format"]
     assert [one.text for one in session.complete("\\format j")] == ["json"]

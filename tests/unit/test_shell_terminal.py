@@ -143,11 +143,15 @@ def test_an_error_points_into_the_line_that_was_typed(terminal: Callable[..., Te
 def test_ctrl_c_cancels_the_question_and_not_the_shell(terminal: Callable[..., Terminal]) -> None:
     shell = terminal()
     shell.until(PROMPT)
-    shell.type("\\sql SELECT count(*) FROM range(1000000000000) AS t(a) WHERE hash(a) % 7 = 3\n")
-    shell.until("% 7 = 3")
-    shell.until("\x1b[?2004l")  # the line is taken
-    shell.until("cancelled", press="\x03")
-    shell.until(PROMPT)
+    # Pressed before readline has let go of the line, Ctrl-C gives up the line instead: then again.
+    for _ in range(20):
+        shell.type("\\sql SELECT count(*) FROM range(1000000000000) AS t(a) WHERE hash(a) % 7 = 3\n")
+        shell.until("% 7 = 3")
+        shell.until("\x1b[?2004l")  # the line is taken
+        if "cancelled" in shell.until(PROMPT, press="\x03"):
+            break
+    else:
+        pytest.fail("nothing was cancelled")
     shell.type("half a line")
     shell.until("half a line")
     shell.until(PROMPT, press="\x03")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tracectl.command_query import query
 from tracectl.query import parse
@@ -20,14 +21,13 @@ from tracectl.store.capture import Capture
 from tracectl.store.writer import write_rows
 
 SAMPLE = Path(__file__).parents[2] / "examples/sample.parquet"
+NAMES = Names(Capture.open(SAMPLE), Capture.open(SAMPLE).database())
 
 
-@pytest.fixture(scope="module")
-def names() -> Iterator[Names]:
+@pytest.fixture
+def names() -> Names:
     """Those of the sample."""
-    capture = Capture.open(SAMPLE)
-    with capture.database() as database:
-        yield Names(capture, database)
+    return NAMES
 
 
 def words(text: str, names: Names) -> list[str]:
@@ -135,6 +135,19 @@ def test_the_list_fits_the_terminal() -> None:
     assert len(lines) <= 22 and max(map(len, lines)) <= 80 and lines[-1].strip().startswith("… ")
     few = listing([Candidate(0, "word", "x" * 200)], 80, 24)
     assert few == [f"  word  {'x' * 70}…"]
+
+
+EXAMPLES = [example for part in (*NOUNS, *CLAUSES, *STAGES) for example in part.examples]
+TOKENS = sorted({word for example in EXAMPLES for word in example.split()} | {*"\"'|()=@,\0", "\ud800", "é", "<>"})
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=8), st.integers(0, 60))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_taken(tokens: list[str], length: int) -> None:
+    """No begin of anything makes an error; what is offered ends what was typed."""
+    text = " ".join(tokens)[:length]
+    for one in complete(text, NAMES):
+        assert 0 <= one.start <= len(text) and one.text
 
 
 @pytest.mark.parametrize(
