@@ -20,7 +20,7 @@ from tracectl.query import ask
 from tracectl.query.nouns import NOUNS
 from tracectl.store import relations
 from tracectl.store.capture import Capture
-from tracectl.store.database import Database
+from tracectl.store.database import Database, source_sql
 from tracectl.store.errors import NotRecordedError
 from tracectl.store.relations import Relations
 
@@ -76,7 +76,7 @@ class Mutilator:
         self.counts: Counter[str] = Counter()
         self.known: dict[str, list[tuple[Any, ...]]] = {}
         # Read once, as a table; from here on captures are tables of that name.
-        source = relations.source_sql(self.whole.files)
+        source = source_sql(self.whole.files)
         # What the recording itself lost is taken as never having been: the whole is what is there.
         self._run(f"CREATE TABLE full_rows AS SELECT * FROM {source} WHERE kind <> 'lost'")
         streams = ", ".join(f"('{kind}', '{stream}')" for kind, stream in Relations(self.whole)._kind_streams())
