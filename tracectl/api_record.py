@@ -77,21 +77,12 @@ def record(
     Raises:
         UserError: an argument that cannot be meant. What the machine refuses is raised when the recording begins.
     """
-    return Recording(
-        {
-            "output": str(Path(path).absolute()),
-            "events": [events] if isinstance(events, str) else list(events),
-            "duration_ns": None if duration is None else text.parse_duration(str(duration)),
-            "pids": list(pids),
-            "tids": list(tids),
-            "comms": list(comms),
-            "cgroups": list(cgroups),
-            "max_events": max_events,
-            "max_size": None if max_size is None else text.parse_size(str(max_size)),
-            "buffer_bytes": text.parse_size(str(buffer)),
-            "force": force,
-        }
-    )
+    given: dict[str, Any] = {"output": str(Path(path).absolute()), "force": force, "max_events": max_events}
+    given["events"] = [events] if isinstance(events, str) else list(events)
+    given |= {"pids": list(pids), "tids": list(tids), "comms": list(comms), "cgroups": list(cgroups)}
+    given["duration_ns"] = None if duration is None else text.parse_duration(str(duration))
+    given["max_size"] = None if max_size is None else text.parse_size(str(max_size))
+    return Recording(given | {"buffer_bytes": text.parse_size(str(buffer))})
 
 
 class Recording:
