@@ -171,9 +171,9 @@ def _run(database: Database, sql: str, made: Plan) -> tuple[Result, Qualificatio
     columns = list(made.select.columns)
     undetermined = 0
     if made.select.qualified:
-        database.execute(f"CREATE OR REPLACE TEMP TABLE answer AS\n{sql}", made.parameters)
-        ((undetermined,),) = database.execute(f"SELECT COALESCE(MAX({UNDETERMINED}), 0) FROM answer").rows()
-        sql = "SELECT {} FROM answer" + (f" WHERE {MATCH}" if made.select.group != [] else "")
+        table = database.keep(sql, made.parameters)
+        ((undetermined,),) = database.execute(f"SELECT COALESCE(MAX({UNDETERMINED}), 0) FROM {table}").rows()
+        sql = f"SELECT {{}} FROM {table}" + (f" WHERE {MATCH}" if made.select.group != [] else "")
     if loss.exact and not undetermined:
         found = Qualification("exact")
         columns = [name for name in columns if name not in made.bound_columns]

@@ -163,6 +163,7 @@ class Database:
                 "as in 4GiB, 512MiB; threads from 1",
             ) from error
         self._locked = False
+        self._kept = 0
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         allowed = ", ".join(f"{quote_string(str(path))}, {quote_path(path)}" for path in files)
         for setting in (
@@ -196,6 +197,15 @@ class Database:
         except duckdb.Error as error:
             raise _translated(error) from error
 
+    def keep(self, sql: str, parameters: Mapping[str, Any]) -> str:
+        """Keep the rows of a statement for as long as this connection is open; returns the name of their table."""
+        self._kept += 1
+        # Not a temporary table, which a cursor of its own would not see.
+        self.execute(f"CREATE TABLE answer_{self._kept} AS\n{sql}", parameters)
+        if self._kept > _KEPT:
+            self.connection.execute(f"DROP TABLE IF EXISTS answer_{self._kept - _KEPT}")
+        return f"answer_{self._kept}"
+
     @contextmanager
     def _running(self, sql: str, values: dict[str, Any]) -> Iterator[Any]:
         """The last statement, run on a cursor of its own: others may run while its rows are read."""
@@ -224,6 +234,8 @@ class Database:
         self.close()
 
 
+# Tables that answers are read from; those of earlier answers than the last so many are gone.
+_KEPT = 16
 # MULTI is what PIVOT is made of; CREATE stays in memory.
 _QUESTIONS = ("SELECT", "EXPLAIN", "MULTI", "CREATE")
 

@@ -284,3 +284,18 @@ def test_the_statement_is_one_and_values_are_not_in_it(busy: Any) -> None:
         assert value not in answer.sql.replace(str(busy.path), "")
     assert ";" not in answer.sql
     assert sorted(answer.parameters.values(), key=str) == [123456789, 4711, 77, 9876543210, "needle"]
+
+
+def test_a_qualified_answer_is_read_in_batches_and_beside_others(trace: Any, capture_of: Any) -> None:
+    trace.waking(10, 0, "idle", "a:1", "softirq", 3)
+    trace.waking(11, 0, "idle", "b:2", "unknown", None)
+    trace.waking(12, 0, "idle", "c:3", "softirq", 1)
+    capture = capture_of(trace)
+    with capture.database() as database:
+        first, second = (
+            ask(capture, f"wakeups by softirq of comm {comm} | select tid", database=database) for comm in ("a", "c")
+        )
+        assert list(first.batches(1)) == [[(1,)]]
+        assert list(second.batches(1)) == [[(3,)]]
+        assert second.qualification.exact
+        assert ask(capture, "wakeups by softirq", database=database).qualification.undetermined == 1
