@@ -223,12 +223,14 @@ def sql(
     \b
       tracectl sql web.parquet "SELECT kind, count(*) FROM capture GROUP BY kind"
     """
+    from tracectl.query.answer import context_source
     from tracectl.store.capture import Capture
     from tracectl.store.relations import Relations
 
     opened = Capture.open(capture)
     with opened.database(memory, threads) as database:
-        for view in Relations(opened).create_views():
+        by_spans = context_source(opened, database) == "spans"
+        for view in Relations(opened, context_by_spans=by_spans).create_views():
             database.execute(view)
         database.lock()
         result = database.execute(" ".join(statement))
