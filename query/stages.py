@@ -90,7 +90,8 @@ def _open(plan: Plan) -> Bounding:
 def _any_group(plan: Plan, by: list[Column]) -> bool:
     """Whether a row that is not certain may belong to another group than the one it is in."""
     known = plan.bounding
-    return known is not None and known.pairs and not known.loss.exact and any(column.derived for column in by)
+    moving = any(column.derived or column.name == "certain" for column in by)
+    return known is not None and known.pairs and not known.loss.exact and moving
 
 
 def _between(plan: Plan, column: Column, limits: tuple[str, str], by: list[Column]) -> dict[str, tuple[str, Column]]:
