@@ -163,6 +163,11 @@ def _timehist(workload: Workload) -> dict[tuple[int, int], Wait | None]:
     return found
 
 
+def _open_half(uncertain: list[int], begin: int) -> bool:
+    """Whether one of the waits that are not certain (their begins, ns) may be the one that began then."""
+    return any(abs(ts - begin) < 100_000 for ts in uncertain)
+
+
 def _waits(workload: Workload) -> Iterator[tuple[int, int, int]]:
     """(thread, wait by ``delays``, the same on perf's clock readings; ns), each equal to what timehist prints."""
     delays = {row[0]: row[1:] for row in workload.rows("SELECT end_seq, seq, since_ts, cause, dur FROM delays")}
@@ -171,6 +176,9 @@ def _waits(workload: Workload) -> Iterator[tuple[int, int, int]]:
     sql = "SELECT seq FROM delays WHERE cause = 'wakeup' AND "
     races = {seq for (seq,) in workload.rows(sql + "seq IN (SELECT seq FROM sched_switch)")}
     close = {seq for (seq,) in workload.rows(sql + "ts - since_ts < 20000")}
+    uncertain = defaultdict(list)
+    for tid, ts in workload.rows("SELECT tid, ts FROM delays WHERE NOT certain"):
+        uncertain[tid].append(ts)
     timehist = _timehist(workload)
     started = max(pairs[0].ours.ts for pairs in _pairs(workload).values())
     for cpu, pairs in _pairs(workload).items():
@@ -187,6 +195,8 @@ def _waits(workload: Workload) -> Iterator[tuple[int, int, int]]:
                 continue  # it began before perf did, (3), or its begin is an event that this machine hides from perf
             if seq in races or (seq in close and wait is None):
                 continue  # (4), a race between two CPUs
+            if seq is None and wait and _open_half(uncertain[tid], before.ours.ts - 1000 * wait.us):
+                continue  # over a gap (what this machine hides): the wait is a row without an end
             assert cause == (wait.cause if wait else None), (tid, after)
             if wait is not None:
                 exact = before.perf.ts - perf_time[seq]

@@ -31,10 +31,15 @@ def test_recorded_context_agrees_with_ftrace(workload: Workload) -> None:
         "SELECT cpu, target_tid, ts, target_comm, context FROM sched_waking ORDER BY seq"
     ):
         ours[cpu, target].append((ts, comm, context))
+    of_workload = {task["tid"] for task in workload.truth["tasks"]}
+    foreign = 0
     agreed: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     for cpu, target, ts, flag in _ftrace(workload):
         near = [found for found in ours[cpu, target] if abs(found[0] - ts) < APART_NS]
+        if not near and target not in of_workload:
+            foreign += 1  # by a thread that this machine hid from BPF and that is gone, so that hidden() misses it
+            continue
         assert near, f"ftrace saw a wakeup of {target} on CPU {cpu} at {ts}, the capture has none"
         found = min(near, key=lambda row: abs(row[0] - ts))
         ours[cpu, target].remove(found)
@@ -44,6 +49,7 @@ def test_recorded_context_agrees_with_ftrace(workload: Workload) -> None:
         else:
             assert context in FLAGS[flag], f"wakeup of {comm} at {ts}: ftrace has {flag}"
             agreed[flag] += 1
+    assert foreign <= 5
     assert agreed["."] > 300
     assert agreed["s"] > 100
     assert agreed["h"] + agreed["H"] > 40
@@ -54,9 +60,12 @@ def test_recorded_context_agrees_with_ftrace(workload: Workload) -> None:
 def test_context_by_spans_agrees_with_the_recorded_one(workload: Workload) -> None:
     pairs = workload.rows(
         "SELECT recorded.context, recorded.context_vec, recorded.comm, spans.context, spans.context_vec"
-        " FROM wakeups AS recorded JOIN wakeups_by_spans AS spans USING (seq)"
+        " FROM wakeups AS recorded JOIN wakeups_by_spans AS spans USING (seq) WHERE spans.certain"
     )
-    assert len(pairs) == workload.rows("SELECT COUNT(*) FROM sched_waking")[0][0]
+    # Over a gap (what this machine hides), spans say nothing.
+    ((count, certain),) = workload.rows("SELECT COUNT(*), COUNT(*) FILTER (certain) FROM wakeups_by_spans")
+    assert len(pairs) == certain > 0.8 * count
+    assert count == workload.rows("SELECT COUNT(*) FROM sched_waking")[0][0]
     agreed: Counter[str] = Counter()
     unclear = 0
     for context, vec, comm, by_spans, spans_vec in pairs:
