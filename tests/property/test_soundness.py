@@ -24,7 +24,7 @@ from tracectl.store.relations import View, views
 
 query_plan = sys.modules["tracectl.query.plan"]  # the package has a function of that name
 AT_MOST = 150
-CASES = int(os.environ.get("TRACECTL_SOUNDNESS", "20"))
+CASES = int(os.environ.get("TRACECTL_SOUNDNESS", "15"))
 NOUN = {"spans": "wakeups"}
 # A wait that begins at the switch-out, since a waking raced with it, is lost with that waking and counted with it. A
 # thread is named after no event in particular.
