@@ -73,6 +73,7 @@ def judge(bench: Bench, case: Case, question: str) -> str:
 def test_answers_are_sound(bench: Bench, focus: str) -> None:
     # Without a number given, always the same cases: a search for new ones is asked for, not left to chance.
     searching = "TRACECTL_SOUNDNESS" in os.environ
+
     @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
               derandomize=not searching, database=None)  # fmt: skip
     @given(cases(focus), questions(focus))
