@@ -162,7 +162,9 @@ TOTAL.2: /(sum|avg|min|max)(?!\\w)/i
             name = _free_name(f"{what}_{column.name}", by)
             made[name] = (self._expression(what, column, bounding.only_matching), self._result(what, name, column))
             if bounding.needed:
-                plan.bounds[name] = self._bound(what, column, bounding)
+                # A thread's ts is that of the first event that is left of those that name it: a loss moves it.
+                moving = plan.noun.name == "tasks"
+                plan.bounds[name] = "not bounded" if moving else self._bound(what, column, bounding)
         _aggregate(plan, by, made)
 
     @staticmethod
