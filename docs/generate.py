@@ -78,7 +78,7 @@ def event_section(event: Event) -> str:
     if event.probes:
         lines.append(f"\nFrom {'raw tracepoint' if event.raw else 'tracepoint'} {', '.join(map(code, event.probes))}.")
     if event.fields:
-        lines += ["", fields_table(event.fields + event.imported)]
+        lines += ["", fields_table(event.fields + event.optional)]
     if event.example:
         lines.append(f"\nExample: {code(event.example)}")
     return "\n".join(lines)
@@ -138,7 +138,7 @@ def columns_part() -> str:
     """All columns of a capture and the kinds that have them."""
     found: dict[str, tuple[Field, list[str]]] = {}
     for event in CATALOGUE:
-        for column in event.fields + event.imported:
+        for column in event.fields + event.optional:
             found.setdefault(column.name, (column, []))[1].append(event.kind)
     rows = [(code(f.name), f.type.arrow, f.unit, f.doc, "all") for f in BASE_FIELDS]
     rows += [(code(f.name), f.type.arrow, f.unit, f.doc, ", ".join(map(code, kinds))) for f, kinds in found.values()]

@@ -35,7 +35,7 @@ def add_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> Non
             ts, lines = (np.array([row[name] for row in own], np.int64) for name in ("ts", "line"))
             spool.unparsed(ts, lines, _column(own, "text", "string"), order)
             continue
-        fields = (*_BASE, *KINDS[kind].fields, *KINDS[kind].imported) if kind in KINDS else _BASE
+        fields = (*_BASE, *KINDS[kind].fields, *KINDS[kind].optional) if kind in KINDS else _BASE
         columns = {column.name: _column(own, column.name, column.type.arrow) for column in fields}
         if kind not in KINDS:
             known = {column.name for column in _BASE} | {"kind"}

@@ -54,7 +54,7 @@ class Event:
         subjects: the columns with the tids the event is about; a task filter keeps it when one of them matches.
         context: what it does to the CPU's interrupt context: ``enter softirq|hardirq|hrtimer|ipi`` or ``leave``.
         context_vec: C expression of the vector that is entered.
-        imported: columns that only imports of other tools' traces fill; null in recordings.
+        optional: columns that are filled only when asked for (stacks), or only by imports of other tools' traces.
         example: a question that uses it.
     """
 
@@ -67,7 +67,7 @@ class Event:
     subjects: tuple[str, ...] = ("tid",)
     context: str = ""
     context_vec: str = ""
-    imported: tuple[Field, ...] = ()
+    optional: tuple[Field, ...] = ()
     example: str = ""
 
     @property
@@ -78,7 +78,7 @@ class Event:
     @property
     def columns(self) -> tuple[Field, ...]:
         """All columns of a row of this kind, base columns first."""
-        return BASE_FIELDS + self.fields + self.imported
+        return BASE_FIELDS + self.fields + self.optional
 
 
 BOOKKEEPING = "bookkeeping"
@@ -138,6 +138,11 @@ TARGET_PRIO = Field(
     "target_prio", S32, "its kernel priority (120 = nice 0, below 100 real-time)", "BTF(s32, ARG(0), task_struct.prio)"
 )
 TARGET = (TARGET_TID, TARGET_PID, TARGET_COMM, TARGET_PRIO)
+# The call stacks of the current thread at the event, where they were asked for: the stack_id of a row of kind stack.
+STACKS = (
+    Field("kstack", S64, "stack_id of its stack in the kernel"),
+    Field("ustack", S64, "stack_id of its stack in user space"),
+)
 RET = Field("ret", S64, "return value; negative: -errno", "args->ret")
 VEC = Field("vec", S32, "softirq vector or interrupt vector number", "ARG(0)")
 IRQ = Field("irq", S32, "interrupt number, as in /proc/interrupts", "ARG(0)")
@@ -169,6 +174,7 @@ _SCHED = (
             Field("next_comm", COMM, "its name", "args->next_comm"),
         ),
         subjects=("tid", "next_tid"),
+        optional=STACKS,
         example="switches on cpu 0 | count by prev_comm",
     ),
     Event(
@@ -189,12 +195,13 @@ _SCHED = (
         ),
         raw=True,
         subjects=("tid", "target_tid"),
-        imported=(
+        optional=(
             Field(
                 "context_source",
                 NAME,
                 "where an imported context is from: flags (of ftrace), stack (the call chain), unknown; null: recorded",
             ),
+            *STACKS,
         ),
         example="wakeups by softirq net_rx | count by comm",
     ),
@@ -477,6 +484,16 @@ _BOOKKEEPING = (
             _LOST_COUNT,
             Field("drain_delay", S64, "longest time between two drains in that second", unit="ns"),
             Field("cpu_time", S64, "CPU time the recorder has used", unit="ns"),
+        ),
+    ),
+    Event(
+        "stack",
+        BOOKKEEPING,
+        "a call stack, once however many events have it",
+        fields=(
+            Field("stack_id", S64, "what kstack and ustack of events refer to; unique in the capture"),
+            Field("folded", PATH, "functions from the outermost to the innermost, joined by ;"),
+            Field("frames", PATH, "the same frames as JSON: name, offset, address, module, build_id, as far as known"),
         ),
     ),
     Event(
