@@ -26,6 +26,11 @@ static __always_inline void count_failure(int base, int error) {
 /* The interrupt context of each CPU: a stack of (class << 24 | vector), innermost last. */
 #define LEVELS 8
 #define NO_VECTOR 0xffffff
+/* The compiler may know that an index is small and leave the mask out; the verifier of Linux 6.1 does not, and refuses. */
+static __always_inline u32 level_index(u32 index) {
+    asm volatile("" : "+r"(index));
+    return index & (LEVELS - 1);
+}
 struct context_stack { u32 depth; u32 level[LEVELS]; };
 BPF_PERCPU_ARRAY(contexts, struct context_stack, 1);
 static __always_inline void context_enter(u32 class, u32 vector) {
@@ -33,7 +38,7 @@ static __always_inline void context_enter(u32 class, u32 vector) {
     struct context_stack *s = contexts.lookup(&zero);
     if (!s) return;
     u32 depth = s->depth;
-    if (depth < LEVELS) s->level[depth & (LEVELS - 1)] = class << 24 | (vector & NO_VECTOR);
+    if (depth < LEVELS) s->level[level_index(depth)] = class << 24 | (vector & NO_VECTOR);
     s->depth = depth + 1;
 }
 /* Leave the innermost level of a class; an exit whose entry was never seen (probes were just attached) does nothing. */
@@ -45,7 +50,7 @@ static __always_inline void context_leave(u32 class) {
     if (depth > LEVELS) { s->depth = depth - 1; return; }
     #pragma unroll
     for (int back = 1; back <= 3; back++) {
-        if (depth >= back && s->level[(depth - back) & (LEVELS - 1)] >> 24 == class) { s->depth = depth - back; return; }
+        if (depth >= back && s->level[level_index(depth - back)] >> 24 == class) { s->depth = depth - back; return; }
     }
 }
 /* A switch never happens in an interrupt, so whatever the stack holds then is a mistake. */
@@ -61,7 +66,7 @@ static __always_inline u32 context_now(void) {
     if (!s || s->depth > LEVELS) return CONTEXT_UNKNOWN << 24 | NO_VECTOR;
     u32 depth = s->depth;
     if (depth == 0) return CONTEXT_TASK << 24 | NO_VECTOR;
-    return s->level[(depth - 1) & (LEVELS - 1)];
+    return s->level[level_index(depth - 1)];
 }
 /* ksoftirqd/N is woken by the tail of softirq processing, an irq thread by the tail of interrupt handling: both after
    the exit tracepoint. With an empty stack the context of such a wakeup is not known; task would be a guess. */
