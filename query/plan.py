@@ -150,10 +150,11 @@ class Plan:
         if self.scene.filter and self.noun.subjects and not self.inside:
             loss = replace(loss, at_most=None, filter=self.scene.filter)
         unknown = [name for name, there in _UNKNOWN.items() if there(self)]
-        tri = bool(self.maybe and unknown) and (self.context_asked or self.descent_asked or not loss.exact)
+        open_ = self.context_asked or self.descent_asked or self.noun.name == "lost" or not loss.exact
+        tri = bool(self.maybe and unknown) and open_
         tri = tri and not settled
         if tri:
-            guessed = self.evidence.rule.interval == "all"
+            guessed = self.evidence.rule.interval == "all" and "certain" in self.all_columns
             source = tri_state(self.select.source, self.select.where, self.maybe, " OR ".join(unknown), guessed=guessed)
             self.select.source, self.select.where, self.select.tri = source, [], True
         else:
@@ -210,6 +211,7 @@ _UNKNOWN: dict[str, Callable[[Plan], bool]] = {
     "NOT certain": lambda plan: plan.has("certain"),
     "context = 'unknown'": lambda plan: plan.context_asked,
     "TRUE": lambda plan: plan.descent_asked,
+    "lost_count IS NULL": lambda plan: plan.noun.name == "lost",
 }
 
 

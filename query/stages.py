@@ -132,6 +132,13 @@ count: "count" ("by" columns)?
         _aggregate(plan, by, made)
 
 
+def _known(column: Column, value: str, only: str) -> str:
+    """An aggregate in SQL, null where a gap that nobody counted is part of it."""
+    if column.name != "lost_count":
+        return value
+    return f"CASE WHEN COUNT(*){only} = COUNT(lost_count){only} THEN {value} END"
+
+
 class Totals(Stage):
     """Sum, average (rounded to ns for times), least or largest value of columns, in all or by the values of others.
 
@@ -177,7 +184,7 @@ TOTAL.2: /(sum|avg|min|max)(?!\\w)/i
 
     @staticmethod
     def _expression(what: str, column: Column, only: str) -> str:
-        value = f"{what.upper()}({quote_name(column.name)}){only}"
+        value = _known(column, f"{what.upper()}({quote_name(column.name)}){only}", only)
         if what == "sum" and column.type == "int":
             return f"CAST({value} AS BIGINT)"  # DuckDB sums into 128 bits, which others read as a decimal
         if what == "avg" and column.unit:
@@ -217,7 +224,7 @@ PERCENTILE.2: /p(\\d\\d?(\\.\\d{1,6})?|100)(?![\\w.])/i
             fraction = f"0.{whole.zfill(2)}{part}" if whole != "100" else "1.0"
             value = f"PERCENTILE_DISC({fraction}) WITHIN GROUP (ORDER BY {quote_name(column.name)})"
             result = Column(name, column.type, column.unit, f"{token} of {column.name}")
-            made[name] = (value + bounding.only_matching, result)
+            made[name] = (_known(column, value + bounding.only_matching, bounding.only_matching), result)
             if bounding.needed and column.unit == "ns":
                 limits = bounding.percentile(fraction, quote_name(column.name), any_group=_any_group(plan, by))
                 made |= _between(plan, result, limits, by)

@@ -97,10 +97,10 @@ value: STRING | WORD | INT | UINT | FLOAT | HEX | DURATION
         values = ", ".join(self._value(plan, part, column) for part in trees(node))
         return f"{quote_name(column.name)} {word} ({values})"
 
-    def _null(self, _plan: Plan, node: Node, column: Column) -> str:
+    def _null(self, plan: Plan, node: Node, column: Column) -> str:
         sql = f"{quote_name(column.name)} IS {'' if node.data == 'is_null' else 'NOT '}NULL"
         # A null in a row that is not certain says nothing.
-        return f"CASE WHEN certain THEN {sql} END" if column.derived else sql
+        return f"CASE WHEN certain THEN {sql} END" if column.derived and plan.has("certain") else sql
 
     def _truth(self, plan: Plan, node: Node, column: Column) -> str:
         if column.type != "bool":

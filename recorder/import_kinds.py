@@ -48,6 +48,8 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
     "hrtimer_expire_entry": (
         "hrtimer={hrtimer:hex} function={function:text} now={:skip}",
         "hrtimer={hrtimer:hex} now={:skip}",
+        "hrtimer={hrtimer:hex} function={function:text}",
+        "hrtimer={hrtimer:hex}",
     ),
     "hrtimer_expire_exit": ("hrtimer={hrtimer:hex}",),
     "sys_exit_epoll_wait": _SYSCALL_EXIT,
@@ -60,7 +62,10 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
         "family={family:word} protocol={protocol:word} sport={sport:int} dport={dport:int} saddr={:skip} daddr={:skip} "
         "saddrv6={saddr:word} daddrv6={daddr:word} oldstate={old_state:word} newstate={new_state:word}",
     ),
-    "sk_data_ready": ("family={family:word} protocol={protocol:word} func={:skip}",),
+    "sk_data_ready": (
+        "family={family:word} protocol={protocol:word} func={:skip}",
+        "family={family:word} protocol={protocol:word}",
+    ),
 }
 # Numbers that the kernel prints as words.
 CODES: dict[str, dict[str, int]] = {

@@ -37,6 +37,10 @@ def add_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> Non
             continue
         fields = (*_BASE, *KINDS[kind].fields, *KINDS[kind].optional) if kind in KINDS else _BASE
         columns = {column.name: _column(own, column.name, column.type.arrow) for column in fields}
+        if kind == "lost":
+            counts = [row.get("lost_count") for row in own]
+            spool.totals.lost += sum(count for count in counts if count)
+            spool.totals.uncounted += counts.count(None)
         if kind not in KINDS:
             known = {column.name for column in _BASE} | {"kind"}
             names = dict.fromkeys(name for row in own for name in row if name not in known)

@@ -38,12 +38,14 @@ class Totals:
 
     Attributes:
         events: rows per kind, without bookkeeping.
-        lost: events that the source says it lost.
+        lost: events that the source says it lost, where it counted them.
+        uncounted: gaps of which it does not say how many events are missing.
         unparsed: lines that could not be read, the first few of them in ``examples`` as (file's line, text).
     """
 
     events: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     lost: int = 0
+    uncounted: int = 0
     unparsed: int = 0
     examples: list[tuple[int, str]] = field(default_factory=list)
 
@@ -72,6 +74,7 @@ class Spool:
         self._numeric: dict[str, bool] = {}  # whether a column of these is numbers so far
         self._states: set[str] = set()
         self._some_context = False
+        self._irq_names: dict[int, dict[str, None]] = defaultdict(dict)
 
     def add(self, kind: str, probe: str, columns: Columns, order: Positions) -> None:
         """Take rows of one kind; ``order`` places them within the block where times are equal.
@@ -84,15 +87,26 @@ class Spool:
             self._states.update(columns["prev_state"].dictionary.to_pylist())
         elif kind == "sched_waking":
             self._some_context |= columns["context"].null_count < len(order)
+        elif kind == "irq_handler_entry":
+            self._note_irq_names(columns["irq"], columns["irq_name"])
         if kind not in KINDS or not KINDS[kind].bookkeeping:
             self.totals.events[kind] += len(order)
         types = _TYPES.get(kind, _BASE_TYPES)
         narrow = {name: cast(column, types[name]) if name in types else column for name, column in columns.items()}
         self._block.append((kind, narrow, order))
 
-    def lost(self, ts: int, cpu: int | None, from_ts: int | None, count: int, cause: str = "ring_full") -> None:
-        """Take a gap: ``count`` events after ``from_ts`` (None: since ever) and before ``ts``."""
-        self.totals.lost += count
+    def _note_irq_names(self, irq: pa.Array, name: pa.Array) -> None:
+        """Take the names of handlers, for those wakeups that only tell the number."""
+        pairs = pa.table({"irq": irq, "name": name.cast(pa.string())}).group_by(["irq", "name"]).aggregate([])
+        for one in pairs.to_pylist():
+            if None not in one.values():
+                self._irq_names[one["irq"]][one["name"]] = None
+
+    def lost(self, ts: int, cpu: int | None, from_ts: int | None, count: int | None) -> None:
+        """Take a gap: ``count`` events (None: not known) after ``from_ts`` (None: since ever) and before ``ts``."""
+        self.totals.lost += count or 0
+        self.totals.uncounted += count is None
+        cause = "ring_full"
         row = {"ts": max(ts, from_ts or 0), "cpu": cpu, "from_ts": from_ts, "lost_count": count, "cause": cause}
         self._notes.append(("lost", row))
 
@@ -181,6 +195,9 @@ class Spool:
         footer.kinds = sorted(set(footer.kinds) | set(self.totals.events))
         footer.cpus = sorted(self.first_ts_by_cpu)
         footer.start_ts, footer.end_ts = self.start_ts, self.end_ts
+        if self._irq_names:  # a line that devices share has the names of all, as in /proc/interrupts
+            names = {str(irq): ", ".join(self._irq_names[irq]) for irq in sorted(self._irq_names)}
+            footer.names = footer.names | {"irq": names}
         schema = capture_schema(catalogue, footer.kinds)
         finish = Finish(schema, state_names(self._states), self._some_context)
         if self._rows:

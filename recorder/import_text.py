@@ -30,9 +30,13 @@ _TAB, _HASH = b"\t#"
 _FUNCTION = "function"
 _WHOLE = Template.of([Part("text", "text")])
 _BUFFER = b"# entries-in-buffer/entries-written: "
-_BUFFER_COUNTS = re.compile(rb"(\d{1,15})/(\d{1,15})\s")
-_LOST = re.compile(r"(?:CPU:(\d{1,5}) )?\[(?:LOST )?(\d{1,15}) EVENTS(?: DROPPED| LOST)?\]\s*")
-_PERF_LOST = re.compile(r"PERF_RECORD_LOST(?:_SAMPLES)?:? lost(?: samples)?:? (\d{1,15})\s*")
+_BUFFER_COUNTS = re.compile(rb"(\d{1,15})/(\d{1,15})[ \t]*(?:#P:(\d{1,5}))?")
+# The kernel writes no number where it does not know one (print_trace_line), and neither does trace-cmd.
+_LOST = re.compile(r"\s*(?:CPU:(\d{1,5}) )?\[(?:(?:LOST )?(\d{1,20}) )?(?:LOST )?EVENTS(?: DROPPED| LOST)?\]\s*")
+_PERF_LOST = re.compile(r"PERF_RECORD_LOST(?:_SAMPLES)?(?::? lost(?: samples)?:?(?: (\d{1,20}))?)?\s*")
+# What perf says on its standard error, which may stand in the same text; chunks are no events.
+_PERF_LOST_SOMEWHERE = re.compile(r"Processed \d+ (?:events and lost \d+ chunks!|samples and lost \d+(?:\.\d+)?%!)\s*")
+_LARGEST_COUNT = 1 << 62
 _NOT_EVENTS = re.compile(r"\s*(?:cpus=\d+|version = \d+|CPU \d+ is empty|\\?)\s*")
 
 
@@ -52,7 +56,11 @@ class TextReader:
         self._contexts = Contexts()
         self._last_ts = 0
         self._last_by_cpu: dict[int, int] = {}
-        self._open_losses: list[tuple[int | None, int, int]] = []  # (cpu, from_ts, count) until the next event
+        self._open_losses: list[tuple[int | None, int, int | None]] = []  # (cpu, from_ts, count) until the next event
+        self._first_by_cpu: dict[int, int] = {}
+        self._overwritten = 0
+        self._cpus = 0
+        self._lost_somewhere = False
 
     def read(self, data: bytes) -> None:
         """Read whole lines."""
@@ -64,7 +72,7 @@ class TextReader:
         self.stack_lines += len(frames)
         heads = read_heads(block, plain)
         names = read_names(block, heads)
-        self._note_overwritten(data, heads)
+        self._see_header(data)
         pending, self._open_losses = self._open_losses, []
         for cpu, since, count in pending:
             self._lost(heads, -1, cpu, since, count)
@@ -73,25 +81,38 @@ class TextReader:
         self._unparsed(block, heads, np.sort(np.concatenate(unread)))
         self.lines += len(block.starts)
         self._remember(heads)
+        if len(self._first_by_cpu) == self._cpus:
+            self._note_overwritten()
         self.spool.end_block()
 
     def finish(self) -> None:
         """Note losses that no event follows."""
+        self._note_overwritten()
+        if self._lost_somewhere:
+            self.spool.lost(self._last_ts, None, None, None)
         for cpu, since, count in self._open_losses:
             self.spool.lost(self._last_ts, cpu, since, count)
         self.spool.end_block()
 
-    def _note_overwritten(self, data: bytes, heads: Heads) -> None:
-        """Note what ftrace says was overwritten: before the first events, on whichever CPU."""
+    def _see_header(self, data: bytes) -> None:
+        """Take what ftrace says was overwritten, and how many CPUs there are."""
         at = data.find(_BUFFER)
         found = _BUFFER_COUNTS.match(data, at + len(_BUFFER)) if at >= 0 else None
-        gone = int(found[2]) - int(found[1]) if found else 0
-        if gone > 0 and len(heads.ts):
-            _, first = np.unique(heads.cpu, return_index=True)
-            self.spool.lost(int(heads.ts[first].max()), None, None, gone)
+        if found:
+            self._overwritten += max(int(found[2]) - int(found[1]), 0)
+            self._cpus = int(found[3] or 0)
+
+    def _note_overwritten(self) -> None:
+        """Note what was overwritten: before each CPU's first event, so known once every CPU has one, or at the end."""
+        if self._overwritten and self._first_by_cpu:
+            self.spool.lost(max(self._first_by_cpu.values()), None, None, self._overwritten)
+            self._overwritten = 0
 
     def _remember(self, heads: Heads) -> None:
         if len(heads.ts):
+            cpus, first = np.unique(heads.cpu, return_index=True)
+            for cpu, ts in zip(cpus.tolist(), heads.ts[first].tolist(), strict=True):
+                self._first_by_cpu.setdefault(cpu, ts)
             self._last_ts = int(heads.ts[-1])
             cpus, last = np.unique(heads.cpu[::-1], return_index=True)
             self._last_by_cpu |= dict(zip(cpus.tolist(), heads.ts[::-1][last].tolist(), strict=True))
@@ -126,7 +147,7 @@ class TextReader:
             found = _PERF_LOST.fullmatch(block.text(int(names.start[index]), int(block.ends[line]))[:80])
             if found:
                 cpu = int(heads.cpu[index]) if heads.cpu[index] >= 0 else None
-                self.spool.lost(int(heads.ts[index]), cpu, self._before(heads, line, cpu), int(found[1]))
+                self.spool.lost(int(heads.ts[index]), cpu, self._before(heads, line, cpu), _count(found[1]))
                 lost.append(index)
         return heads.line[np.setdiff1d(which, np.array(lost, np.int64))]
 
@@ -168,7 +189,9 @@ class TextReader:
             lost = _LOST.fullmatch(text)
             if lost:
                 cpu = int(lost[1]) if lost[1] else None
-                self._lost(heads, line, cpu, self._before(heads, line, cpu), int(lost[2]))
+                self._lost(heads, line, cpu, self._before(heads, line, cpu), _count(lost[2]))
+            elif _PERF_LOST_SOMEWHERE.fullmatch(text):
+                self._lost_somewhere = True
             elif not _NOT_EVENTS.fullmatch(text):
                 unread.append(line)
         return np.array(unread, np.int64)
@@ -180,7 +203,7 @@ class TextReader:
             return int(earlier[-1])
         return self._last_ts if cpu is None else self._last_by_cpu.get(cpu, 0)
 
-    def _lost(self, heads: Heads, line: int, cpu: int | None, since: int, count: int) -> None:
+    def _lost(self, heads: Heads, line: int, cpu: int | None, since: int, count: int | None) -> None:
         """Note a gap that ends at the next event behind a line, of that CPU where it is known."""
         later = heads.ts[(heads.line > line) & (True if cpu is None else heads.cpu == cpu)]
         if len(later):
@@ -232,6 +255,11 @@ class _Base:
             "tid": _numbers(heads.tid[which]),
             "comm": comm,
         }
+
+
+def _count(digits: str | None) -> int | None:
+    """How many events were lost; None where the text does not know, or gives a number that cannot be one."""
+    return int(digits) if digits and int(digits) < _LARGEST_COUNT else None
 
 
 def _without_repeats(names: list[str]) -> tuple[pa.Array, Positions]:

@@ -79,8 +79,10 @@ def _summarize(imported: Imported, quiet: bool) -> None:
         _tell(f"{imported.path}: {events} of {kinds} over {span}, {size}")
         for what, count in imported.not_kept.items():
             _tell(f"not kept: {text.count(count)} {what}")
-    if totals.lost:
-        _tell(f"LOST {text.plural(totals.lost, 'event')}, as the trace itself tells", "red")
+    counted = [text.plural(totals.lost, "event")] if totals.lost else []
+    uncounted = [f"{text.plural(totals.uncounted, 'gap')} of unknown size"] if totals.uncounted else []
+    if counted or uncounted:
+        _tell(f"LOST {' and '.join(counted + uncounted)}, as the trace itself tells", "red")
     if totals.unparsed:
         _tell(f"{unread_lines(totals)}; all are kept as kind unparsed", "yellow")
 

@@ -106,12 +106,16 @@ def kinds(capture: Capture, database: Database) -> list[tuple[str, str, int]]:
 
 
 def loss(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
-    """Gaps by stream and cause: stream, cause, gaps, events lost (None: nobody counted), first begin, last end."""
+    """Gaps by stream and cause: stream, cause, gaps, events lost (None: nobody counted), first begin, last end.
+
+    Those that nobody counted are a row of their own.
+    """
     from tracectl.store.database import source_sql
 
     return database.execute(
         "SELECT stream, cause, count(*), sum(lost_count)::BIGINT, min(from_ts), max(ts) "
-        f"FROM {source_sql(capture.files)} WHERE kind = 'lost' GROUP BY stream, cause ORDER BY 4 DESC, 1, 2"
+        f"FROM {source_sql(capture.files)} WHERE kind = 'lost' "
+        "GROUP BY stream, cause, lost_count IS NULL ORDER BY 4 DESC, 1, 2, 3"
     ).rows()
 
 

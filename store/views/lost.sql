@@ -8,7 +8,7 @@ SELECT
     stream, -- text: which ring
     from_ts, -- int clock: last event before the gap
     ts - from_ts AS dur, -- int ns: how long the gap can be at most
-    lost_count, -- int: events lost; null: not known
+    lost_count, -- int?: events lost; null: not known
     cause -- text: why: ring_full, tail, nested, busy, killed, not_attached, map_full, reader, filtered, undeclared
 FROM capture
 WHERE kind = 'lost'

@@ -185,7 +185,12 @@ OTHERS = {
     "hrtimer_expire_entry: hrtimer=ffffffffffffff00 function=hrtimer_wakeup now=5": {
         "hrtimer": -256, "function": "hrtimer_wakeup",
     },
+    "hrtimer_expire_entry: hrtimer=0x10 function=hrtimer_wakeup": {"hrtimer": 16, "function": "hrtimer_wakeup"},
+    "hrtimer_expire_entry: hrtimer=0x10 now=5": {"hrtimer": 16},
+    "hrtimer_expire_entry: hrtimer=0x10": {"hrtimer": 16},
     "hrtimer_expire_exit: hrtimer=0x10": {"hrtimer": 16},
+    "sk_data_ready: family=2 protocol=6 func=sock_def_readable": {"family": 2, "protocol": 6},
+    "sk_data_ready: family=AF_INET protocol=IPPROTO_TCP": {"family": 2, "protocol": 6},
     "irq_vectors:local_timer_entry: vector=236": {"kind": "irq_vector_entry", "vec": 236, "vector": "local_timer"},
     "syscalls:sys_exit_epoll_wait: 0xfffffffffffffffc": {"ret": -4},
     "sys_epoll_wait -> 0x1": {"kind": "sys_exit_epoll_wait", "ret": 1},
@@ -235,6 +240,16 @@ LOSSES = {
     "CPU:1 [30 EVENTS DROPPED]": (1, 2_000_000_000, 4_000_000_000, 30),
     "[LOST 30 EVENTS]": (None, 2_000_000_000, 3_000_000_000, 30),
     "a 1 [001] 2.500000: PERF_RECORD_LOST lost 30": (1, 2_000_000_000, 2_500_000_000, 30),
+    "a 1 [001] 2.500000: PERF_RECORD_LOST_SAMPLES lost 30": (1, 2_000_000_000, 2_500_000_000, 30),
+    # Nobody counted these.
+    "CPU:0 [LOST EVENTS]": (0, 1_000_000_000, 3_000_000_000, None),
+    "CPU:1 [EVENTS DROPPED]": (1, 2_000_000_000, 4_000_000_000, None),
+    "[LOST EVENTS]": (None, 2_000_000_000, 3_000_000_000, None),
+    "CPU:0 [LOST 18446744073709551615 EVENTS]": (0, 1_000_000_000, 3_000_000_000, None),
+    "a 1 [001] 2.500000: PERF_RECORD_LOST": (1, 2_000_000_000, 2_500_000_000, None),
+    "a 1 [001] 2.500000: PERF_RECORD_LOST lost": (1, 2_000_000_000, 2_500_000_000, None),
+    "Processed 4 events and lost 1 chunks!": (None, None, 4_000_000_000, None),
+    "Processed 4 samples and lost 20.00%!": (None, None, 4_000_000_000, None),
 }
 
 
@@ -243,8 +258,37 @@ def test_losses_become_gaps(rows: Rows, line: str) -> None:
     events = [f"a-1 [00{cpu}] d..1 {s}.000000: sched_waking: {WAKING}" for cpu, s in ((0, 1), (1, 2), (0, 3), (1, 4))]
     text = "\n".join([*events[:2], line, *events[2:]])
     (row,) = rows(text, kind="lost")
-    assert (row.get("cpu"), row["from_ts"], row["ts"], row["lost_count"]) == LOSSES[line]
+    assert (row.get("cpu"), row.get("from_ts"), row["ts"], row.get("lost_count")) == LOSSES[line]
     assert not rows(text, kind="unparsed")
+
+
+@pytest.mark.parametrize("line", [line for line, gap in LOSSES.items() if gap[3] is None])
+def test_a_loss_without_a_count_is_not_known_how_large(tmp_path: Path, line: str) -> None:
+    lines = [f"a-1 [000] 1.000000: sched_switch: {SWITCH}", "CPU:1 [LOST 30 EVENTS]", line]
+    text = "\n".join([*lines, f"b-2 [000] 3.000000: sched_waking: {WAKING}"])
+    outcome, capture = imported(tmp_path, text)
+    assert (outcome.totals.lost, outcome.totals.uncounted) == (30, 1)
+    counted = ask(capture, "switches | count")
+    assert not counted.qualification.exact
+    assert counted.qualification.at_most is None
+    assert "not known how many missing" in str(counted.qualification)
+    assert ask(capture, "runs | sum dur").qualification.at_most is None
+    # What is not counted takes no part in a sum as if it were nothing, and may be larger than anything.
+    assert ask(capture, "lost | sum lost_count").rows() == [(None,)]
+    assert ask(capture, "lost | max lost_count").rows() == [(None,)]
+    assert ask(capture, "lost | p50 lost_count").rows() == [(None,)]
+    assert ask(capture, "lost where lost_count is not null | sum lost_count").rows() == [(30,)]
+    many = ask(capture, "lost where lost_count > 10 | count")
+    assert (many.qualification.exact, many.qualification.undetermined) == (False, 1)
+    assert many.rows()[0][0] == 1
+
+
+def test_a_sum_of_counted_losses_is_exact(tmp_path: Path) -> None:
+    text = f"a-1 [000] 1.000000: sched_switch: {SWITCH}\nCPU:1 [LOST 30 EVENTS]\n[LOST 12 EVENTS]"
+    _, capture = imported(tmp_path, text)
+    answer = ask(capture, "lost where lost_count > 10 | sum lost_count")
+    assert answer.qualification.exact
+    assert answer.rows() == [(42,)]
 
 
 def test_an_overwritten_buffer_is_a_gap_before_the_first_events(rows: Rows) -> None:
@@ -255,6 +299,28 @@ def test_an_overwritten_buffer_is_a_gap_before_the_first_events(rows: Rows) -> N
     assert "from_ts" not in row
     assert "cpu" not in row
     assert rows(header.replace("250", "100") + text, kind="lost") == []
+
+
+def test_what_was_overwritten_reaches_to_the_first_event_of_the_last_cpu(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_input, "HEAD_BYTES", 130)  # a CPU's first event comes in a later block
+    monkeypatch.setattr(import_input, "BLOCK_BYTES", 130)
+    header = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 100/250   #P:2\n"
+    events = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (0, 6))
+    text = "".join(f"a-1 [00{cpu}] d..1 {s}.000000: sched_waking: {WAKING}\n" for cpu, s in events)
+    for cpus in ("2", "4"):
+        (row,) = rows(header.replace("#P:2", f"#P:{cpus}") + text, kind="lost")
+        assert (row["lost_count"], row["ts"]) == (150, 5_000_000_000)
+        seqs = [row["seq"] for row in rows(header + text)]
+        assert seqs == sorted(set(seqs))
+
+
+def test_the_names_of_interrupts_are_in_the_footer(tmp_path: Path) -> None:
+    lines = ["irq_handler_entry: irq=28 name=eth0 rx", "irq_handler_entry: irq=28 name=usb1"]
+    lines += ["irq_handler_exit: irq=28 ret=handled", "irq_handler_entry: irq=9 name=acpi"] * 2
+    _, capture = imported(tmp_path, "".join(f"a-1 [000] d.h. 1.00000{n}: {line}\n" for n, line in enumerate(lines)))
+    assert capture.footer.names == {"irq": {"9": "acpi", "28": "eth0 rx, usb1"}}
 
 
 def test_lines_that_cannot_be_read_are_kept_and_told(tmp_path: Path) -> None:
