@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from threading import RLock
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tracectl.api_build import Question
     from tracectl.query import Answer as Given
+    from tracectl.replay import Event, Lost
+    from tracectl.replay_bcc import OnEvent, OnLost
 
 # Rows shown by repr() and in a notebook; the answer holds all.
 SHOWN_IN_TEXT = 20
@@ -272,6 +274,45 @@ class Capture:
 
         with self._lock:
             return explain(expand(str(question)), Scene.of(self.opened, context_source(self.opened, self.database)))
+
+    def replay(self, kinds: str | Iterable[str] = (), *, speed: float | None = None) -> Iterator[Event | Lost]:
+        """All events in time order, as objects with the kind's fields; :class:`Lost` among them where a gap ends.
+
+        Args:
+            kinds: only these; default: all events.
+            speed: 1: as fast as they came, 0.1: ten times as slow; None: as fast as can be.
+
+        Raises:
+            UserError: there is no such kind, or the speed cannot be meant.
+        """
+        from tracectl.replay import checked, events  # noqa: PLC0415 - only to replay
+
+        wanted = checked(self.opened, kinds, speed)
+
+        def played() -> Iterator[Event | Lost]:
+            with self.opened.database() as database:  # of its own: questions can be asked meanwhile
+                yield from events(self.opened, database, wanted, speed)
+
+        return played()
+
+    def replay_bcc(
+        self, on_event: OnEvent, on_lost: OnLost | None = None, *, kinds: str | Iterable[str] = (),
+        speed: float | None = None,
+    ) -> None:  # fmt: skip
+        """The same for callbacks written for BCC.
+
+        Args:
+            on_event: called with cpu, a pointer to the event's ctypes struct (``data.contents``), and its size. What is
+                not known is -1, or an empty text.
+            on_lost: called with cpu (-1: any) and how many events were lost (None: nobody counted).
+            kinds, speed: as for :meth:`replay`.
+        """
+        from tracectl.replay import checked  # noqa: PLC0415 - only to replay
+        from tracectl.replay_bcc import play  # noqa: PLC0415 - only to replay
+
+        wanted = checked(self.opened, kinds, speed)
+        with self.opened.database() as database:
+            play(self.opened, database, on_event, on_lost, kinds=wanted, speed=speed)
 
     def interrupt(self) -> None:
         """Cancel the question that runs, from another thread; it ends with UserError."""

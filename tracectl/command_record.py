@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -67,10 +68,14 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
     "--prometheus", type=click.Path(path_type=Path), metavar="FILE",
     help="The same for node_exporter's textfile collector.",
 )  # fmt: skip
+@click.option(
+    "--as", "tool", metavar="TOOL",
+    help="Print while recording what this tool prints: runqslower, 'runqslower 1000 -P', …; see tracectl replay.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Write over an existing file.")
 @click.option("-q", "--quiet", is_flag=True, help="No status and no summary; lost events are still told.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-def record(*, output: Path | None, quiet: bool, **options: Any) -> int:
+def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any) -> int:
     """Record what the kernel does, into one Parquet file (root).
 
     Stops on Ctrl-C, after -d, -n or --max-size, or when COMMAND ends; then COMMAND's exit code is passed on.
@@ -84,18 +89,44 @@ def record(*, output: Path | None, quiet: bool, **options: Any) -> int:
       sudo tracectl record -p 4182 -e sched,irq
       sudo tracectl record -o make.parquet -- make
       sudo tracectl record --keep 10m --max-size 2G -o /var/lib/tracectl/flight
+      sudo tracectl record --as 'runqslower 10000 -P'
     """
     from tracectl.recorder.session import RecordOptions
     from tracectl.recorder.session import record as record_session
 
     suffix = "flight" if options["keep"] else "parquet"
     path = output or Path(time.strftime(f"tracectl-%Y%m%d-%H%M%S.{suffix}"))
-    live = sys.stderr.isatty() and not quiet
-    outcome = record_session(_options(RecordOptions, path, options), StatusLine().show if live else None)
-    if live:
-        click.echo(_CLEAR_LINE, nl=False, err=True)
+    if tool is not None:
+        outcome = _recorded_live(path, tool, options)
+    else:
+        live = sys.stderr.isatty() and not quiet
+        outcome = record_session(_options(RecordOptions, path, options), StatusLine().show if live else None)
+        if live:
+            click.echo(_CLEAR_LINE, nl=False, err=True)
     _summarize(outcome, quiet)
     return outcome.command_exit or 0
+
+
+def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
+    """Record, and print meanwhile what a tool would; without -e, what that tool needs is recorded."""
+    from tracectl.recorder.session import RecordOptions
+    from tracectl.recorder.session import record as record_session
+    from tracectl.store.errors import UserError
+    from tracectl.toolview import view_of
+    from tracectl.toolview_live import Live
+
+    try:
+        name, *arguments = shlex.split(tool)
+    except ValueError as error:
+        raise UserError(f"--as {tool}: no tool with its options ({error})", "--as 'runqslower 1000 -P'") from error
+    if options["keep"]:
+        raise UserError("--as does not go with --keep, which drops what was shown", "record to a file: -o x.parquet")
+    view = view_of(name, arguments)
+    given = _options(RecordOptions, path, options | {"events": options["events"] or view.record})
+    with Live(view, path, lambda note: click.echo(text.visible(f"tracectl: {note}"), err=True)) as live:
+        outcome = record_session(given, lambda _: live.check())
+        live.done()
+    return outcome
 
 
 def _buffer(value: str) -> int:

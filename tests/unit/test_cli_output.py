@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tracectl import output
-from tracectl.command_dump import HEAD
+from tracectl.event_text import HEAD
 from tracectl.store.footer import LedgerLine
 from tracectl.store.writer import write_rows
 
