@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 from tracectl.recorder.import_bytes import Positions
 from tracectl.recorder.import_finish import Finish, Window, cast
 from tracectl.recorder.import_states import state_names
+from tracectl.store.compaction import WINDOW_ROWS
 from tracectl.store.events import BASE_FIELDS, EXTRA, KINDS, Catalogue, Event
 from tracectl.store.fields import PATH, S64, Field
 from tracectl.store.footer import Footer, event_to_json
 from tracectl.store.schema import arrow_type, capture_schema
-from tracectl.store.writer import WINDOW_ROWS, write_file
+from tracectl.store.writer import write_file
 
 Columns = dict[str, pa.Array]
 _NUMBER = r"^(-?[0-9]{1,18}|0[xX][0-9a-fA-F]{1,16})?$"

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracectl.store.capture import SEGMENTS_SUFFIX, Capture, by_number, tail_path
+from tracectl.store.compaction import Tables
 from tracectl.store.errors import CaptureError, UserError
 from tracectl.store.events import KINDS
 from tracectl.store.footer import Footer, LedgerLine
-from tracectl.store.writer import Owner, Tables, compact, is_being_written, table_of_rows
+from tracectl.store.writer import Owner, compact, is_being_written, table_of_rows
 
 # Behind every number that a recording gives; compaction numbers anew.
 _LAST_SEQ = 2**62

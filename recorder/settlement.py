@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tracectl.recorder.ledger import Place
+from tracectl.store.compaction import Tables
 from tracectl.store.footer import LedgerLine
-from tracectl.store.writer import Tables
 
 
 @dataclass

@@ -22,9 +22,10 @@ from tracectl.recorder.recovery import tail
 from tracectl.recorder.settlement import Settlement
 from tracectl.recorder.sink import Numbers, RowBuffer
 from tracectl.recorder.snapshot import clocks, tasks
+from tracectl.store.compaction import Tables
 from tracectl.store.events import KINDS
 from tracectl.store.footer import Footer, LedgerLine
-from tracectl.store.writer import SegmentWriter, Tables, table_of_rows
+from tracectl.store.writer import SegmentWriter, table_of_rows
 
 # An event may be this much older than the moment its ring was emptied without having been in it.
 _WATERMARK_LAG_NS = 100_000_000

@@ -7,36 +7,35 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tracectl.store import checksum
 from tracectl.store.capture import SEGMENTS_SUFFIX, tail_path
+from tracectl.store.compaction import Kept, Piece, Tables, Window, windows_of
 from tracectl.store.errors import UserError
 from tracectl.store.events import Event
 from tracectl.store.footer import KEY, Footer
-from tracectl.store.schema import ROW_GROUP_ROWS, arrow_type, capture_schema, nulls, parquet_options, table_of
+from tracectl.store.parquet import Assembly, RowGroup, encode
+from tracectl.store.schema import ROW_GROUP_ROWS, arrow_type, capture_schema, table_of
 
-WINDOW_ROWS = 1_000_000
-Tables = Mapping[str, pa.Table]
 Owner = tuple[int, int]  # uid, gid
+# Row groups of fewer rows are joined at compaction, larger ones are copied as they are.
+_SMALL = ROW_GROUP_ROWS // 2
 
 
 def write_file(
     path: Path,
     schema: pa.Schema,
-    windows: Iterable[Tables],
+    windows: Iterable[Window],
     footer: Footer,
     owner: Owner | None = None,
     *,
     folder: Path | None = None,
+    keep: list[Kept] | None = None,
 ) -> int:
     """Write a Parquet file under a temporary name, sync it and rename it into place; only its owner may read it.
 
@@ -44,6 +43,7 @@ def write_file(
         windows: consecutive stretches of time; each maps a kind to its rows, sorted by seq.
         owner: whom it shall belong to; None: this process.
         folder: where it is until it is finished; None: beside ``path``.
+        keep: is given the row groups that need not be encoded again.
 
     Returns:
         its size in bytes.
@@ -55,11 +55,12 @@ def write_file(
         with os.fdopen(descriptor, "w+b") as file:
             if owner is not None:
                 os.fchown(descriptor, *owner)
-            with pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer:
-                for tables in windows:
-                    for kind in sorted(tables):
-                        writer.write_table(tables[kind].unify_dictionaries(), row_group_size=ROW_GROUP_ROWS)
-                writer.add_key_value_metadata({KEY: footer.to_json(), checksum.KEY: checksum.PLACEHOLDER})
+            assembly = Assembly(file, schema)
+            for number, (group, data) in enumerate(_row_groups(windows)):
+                begin = assembly.add(group, data)
+                if keep is not None and group.rows >= _SMALL:
+                    keep.append(Kept(path, number, begin, group.without_data()))
+            assembly.close({KEY: footer.to_json(), checksum.KEY: checksum.PLACEHOLDER})
             checksum.seal(file)
             file.flush()
             os.fsync(file.fileno())
@@ -70,6 +71,19 @@ def write_file(
         raise
     _sync_directory(path.parent)
     return size
+
+
+def _row_groups(windows: Iterable[Window]) -> Iterator[tuple[RowGroup, bytes | None]]:
+    """The row groups of a file, with their bytes where they are copied."""
+    for window in windows:
+        for kind, parts in sorted(window.items()):
+            for part in (parts,) if isinstance(parts, pa.Table) else parts:
+                if isinstance(part, Kept):
+                    with part.path.open("rb") as file:
+                        file.seek(part.begin)
+                        yield part.group, file.read(part.group.size)
+                else:
+                    yield from ((group, None) for group in encode(kind, part))
 
 
 def _sync_directory(path: Path) -> None:
@@ -99,6 +113,7 @@ class SegmentWriter:
         self.schema = schema
         self.segments: list[Path] = []
         self._sizes: dict[Path, int] = {}
+        self._kept: dict[Path, list[Kept]] = {}
         self._owner = owner
         self._late = False
         self._number = 0
@@ -133,7 +148,10 @@ class SegmentWriter:
         if tail is not None:
             self._write_tail(tail)
         path = self.directory / f"{self._number:06d}.parquet"
-        self._sizes[path] = write_file(path, self.schema, [tables], footer, self._owner)
+        kept: list[Kept] = []
+        self._sizes[path] = write_file(path, self.schema, [tables], footer, self._owner, keep=kept)
+        if not self.stay:
+            self._kept[path] = kept
         self.segments.append(path)
         self._late |= footer.late
         tail_path(self.directory, self._number - 1).unlink(missing_ok=True)
@@ -158,8 +176,9 @@ class SegmentWriter:
             return self.directory
         # Unfinished, it lies in the directory: killed, it leaves nothing elsewhere.
         compact(
-            self.output, self.schema, self.segments, footer, self._owner, renumber=self._late, folder=self.directory
-        )
+            self.output, self.schema, self.segments, footer, self._owner, renumber=self._late, folder=self.directory,
+            kept=self._kept,
+        )  # fmt: skip
         shutil.rmtree(self.directory)
         return self.output
 
@@ -190,9 +209,6 @@ def _taken(directory: Path) -> UserError:
     return UserError(f"{directory} exists: another recording is running", "choose another -o")
 
 
-Piece = Path | Tables
-
-
 def compact(
     path: Path,
     schema: pa.Schema,
@@ -202,6 +218,7 @@ def compact(
     *,
     renumber: bool = False,
     folder: Path | None = None,
+    kept: Mapping[Path, Sequence[Kept]] | None = None,
 ) -> int:
     """Make one file of consecutive segments; returns its size in bytes.
 
@@ -210,120 +227,12 @@ def compact(
         pieces: segment files, or tables as in :func:`write_file`.
         renumber: put all rows in one order and number them anew, since pieces overlap in time. What is held in
             memory meanwhile is one segment and the rows that a later one may still precede.
+        kept: row groups of the segments that are copied unless they are numbered anew.
     """
-    tables: Iterable[Tables] = _in_order(pieces) if renumber else map(_tables_of, pieces)
     if renumber:
         footer.late = False
-    return write_file(path, schema, _windows(tables), footer, owner, folder=folder)
-
-
-def _tables_of(piece: Piece) -> Tables:
-    if not isinstance(piece, Path):
-        return piece
-    groups: dict[str, list[pa.Table]] = defaultdict(list)
-    with pq.ParquetFile(piece) as file:
-        for group in range(file.num_row_groups):
-            table = _group_of(file, group)
-            groups[table["kind"][0].as_py()].append(table)
-    return {kind: pa.concat_tables(tables) for kind, tables in groups.items()}
-
-
-def _group_of(file: pq.ParquetFile, number: int) -> pa.Table:
-    """A row group; what is null in all its rows, most columns of a kind, is not read."""
-    group = file.metadata.row_group(number)
-    chunks = map(group.column, range(group.num_columns))
-    filled = [chunk.path_in_schema for chunk in chunks if not _all_null(chunk)]
-    table = file.read_row_group(number, columns=filled)
-    schema = file.schema_arrow
-    columns = [table[f.name] if f.name in filled else nulls(f.type, table.num_rows) for f in schema]
-    return pa.table(columns, schema=schema)
-
-
-def _all_null(chunk: pq.ColumnChunkMetaData) -> bool:
-    found = chunk.statistics
-    return found is not None and found.has_null_count and found.null_count == chunk.num_values
-
-
-def _windows(pieces: Iterable[Tables]) -> Iterator[Tables]:
-    """The rows by kind, in stretches of about WINDOW_ROWS."""
-    gathered: dict[str, list[pa.Table]] = defaultdict(list)
-    rows = 0
-    for tables in pieces:
-        for kind, table in tables.items():
-            gathered[kind].append(table)
-            rows += table.num_rows
-        if rows >= WINDOW_ROWS:
-            yield {kind: pa.concat_tables(parts) for kind, parts in gathered.items()}
-            gathered.clear()
-            rows = 0
-    if gathered:
-        yield {kind: pa.concat_tables(parts) for kind, parts in gathered.items()}
-
-
-_NEVER = 2**63 - 1
-
-
-def _in_order(pieces: Sequence[Piece]) -> Iterator[Tables]:
-    """All rows in one order, numbered anew: those before the earliest row of all later pieces leave at each step."""
-    firsts = [_first_ts(piece) for piece in pieces]
-    rest = np.minimum.accumulate([_NEVER, *firsts[:0:-1]])[::-1]
-    held: Tables = {}
-    seq = 1
-    for piece, before in zip(pieces, rest, strict=True):
-        done, held = _split(_joined(held, _tables_of(piece)), int(before))
-        if done:
-            yield _renumbered(done, seq)
-            seq += sum(table.num_rows for table in done.values())
-
-
-def _first_ts(piece: Piece) -> int:
-    if isinstance(piece, Path):
-        metadata = pq.read_metadata(piece)
-        column = metadata.schema.names.index("ts")
-        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-        return min((int(group.column(column).statistics.min) for group in groups), default=_NEVER)
-    return min((int(pc.min(table["ts"]).as_py()) for table in piece.values()), default=_NEVER)
-
-
-def _joined(first: Tables, second: Tables) -> Tables:
-    kinds = [*first, *(kind for kind in second if kind not in first)]
-    return {kind: pa.concat_tables([part[kind] for part in (first, second) if kind in part]) for kind in kinds}
-
-
-def _split(tables: Tables, before: int) -> tuple[Tables, Tables]:
-    """The rows earlier than a moment, and the others."""
-    early, late = {}, {}
-    for kind, table in tables.items():
-        if int(pc.max(table["ts"]).as_py()) < before:
-            early[kind] = table
-            continue
-        is_early = pc.less(table["ts"], pa.scalar(before, pa.int64()))
-        early[kind], late[kind] = table.filter(is_early), table.filter(pc.invert(is_early))
-    return _filled(early), _filled(late)
-
-
-def _filled(tables: Tables) -> Tables:
-    return {kind: table for kind, table in tables.items() if table.num_rows}
-
-
-def _renumbered(tables: Tables, first_seq: int) -> Tables:
-    """The rows sorted by (ts, cpu, seq), with consecutive numbers."""
-    keys = [np.concatenate([_numbers(t, name) for t in tables.values()]) for name in ("seq", "cpu", "ts")]
-    seq = np.empty(len(keys[0]), np.int64)
-    seq[np.lexsort(keys)] = np.arange(first_seq, first_seq + len(seq))
-    done = {}
-    start = 0
-    for kind, table in tables.items():
-        own = seq[start : start + table.num_rows]
-        start += table.num_rows
-        renumbered = table.set_column(table.schema.get_field_index("seq"), table.schema.field("seq"), pa.array(own))
-        done[kind] = renumbered if (np.diff(own) > 0).all() else renumbered.take(pa.array(np.argsort(own)))
-    return done
-
-
-def _numbers(table: pa.Table, column: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    filled = table[column].combine_chunks().fill_null(-1)
-    return np.asarray(filled.to_numpy(zero_copy_only=False), np.int64)
+    windows = windows_of(pieces, kept or {}, renumber=renumber)
+    return write_file(path, schema, windows, footer, owner, folder=folder)
 
 
 def table_of_rows(schema: pa.Schema, event: Event, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

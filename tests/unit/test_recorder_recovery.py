@@ -14,7 +14,7 @@ import pytest
 
 from tracectl.recorder import recovery
 from tracectl.recorder.recovery import recover, snapshot, tail
-from tracectl.store import writer
+from tracectl.store import compaction
 from tracectl.store.capture import Capture, tail_path
 from tracectl.store.errors import CaptureError, UserError
 from tracectl.store.events import KINDS, Catalogue
@@ -215,14 +215,14 @@ def test_putting_in_order_holds_no_more_than_what_overlaps(
         made.write({KIND: table}, footer(0, 1))
         pieces += made.segments if n % 2 else [{KIND: table}]
     held: list[int] = []
-    plain: Callable[..., Any] = writer._joined
+    plain: Callable[..., Any] = compaction._joined
 
     def watched(*parts: Any) -> Any:
         joined = plain(*parts)
         held.append(sum(table.num_rows for table in joined.values()))
         return joined
 
-    monkeypatch.setattr(writer, "_joined", watched)
+    monkeypatch.setattr(compaction, "_joined", watched)
     compact(tmp_path / "c.parquet", SCHEMA, pieces, footer(0, 1), renumber=True)
     made_rows = pq.read_table(tmp_path / "c.parquet").sort_by("seq")
     assert made_rows["ts"].to_pylist() == sorted(given)
