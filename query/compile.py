@@ -113,9 +113,11 @@ def _start(query: Query, scene: Scene) -> Plan:
         return _start_events(query, scene)
     view = view_of(noun, scene)
     columns = dict(view.columns)
-    select = Select(noun.name, columns, order=list(noun.order))
+    unfilled = scene.unfilled(view)
+    shown = {name: column for name, column in columns.items() if name not in unfilled}
+    select = Select(noun.name, shown, order=list(noun.order))
     evidence = Evidence(view.evidence, _streams(view.evidence, scene))
-    made = Plan(query.text, noun, scene, [noun.name], select, evidence, columns)
+    made = Plan(query.text, noun, scene, [noun.name], select, evidence, columns, unfilled=unfilled)
     made.require(view.needs, noun.name, query.noun_place)
     if query.argument is not None:
         _pick_vector(made, query.argument)

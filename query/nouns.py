@@ -57,7 +57,11 @@ NOUNS: tuple[Noun, ...] = (
     Noun(
         "wakeups",
         ("wakeups", "wakeup"),
-        examples=("wakeups of tid 4449 by softirq", "wakeups | count by comm, context"),
+        examples=(
+            "wakeups of tid 4449 by softirq",
+            "wakeups | count by comm, context",
+            "wakeups on port 15006 | count by comm, fd",
+        ),
     ),
     Noun("switches", ("switches", "switch"), _SWITCHED, "prev_state", examples=("switches | count by prev_state",)),
     Noun("runs", ("runs", "run"), state="end_state", examples=('runs of comm "wrk:*" | sum dur by comm',)),
@@ -75,6 +79,12 @@ NOUNS: tuple[Noun, ...] = (
     ),
     Noun("irqs", ("irqs", "irq"), examples=("irqs | sum dur by source, name",)),
     Noun("epolls", ("epolls", "epoll"), examples=('epolls of comm "wrk:*" by softirq | count by comm, events',)),
+    Noun(
+        "callbacks",
+        ("callbacks", "callback"),
+        state="tcp_state",
+        examples=("callbacks on port 15006 | count by fd, tcp_state",),
+    ),
     Noun("accepts", ("accepts", "accept"), examples=("accepts | count by comm",)),
     Noun("closes", ("closes", "close"), examples=("closes on fd 42",)),
     Noun(
@@ -83,6 +93,7 @@ NOUNS: tuple[Noun, ...] = (
         state="new_state",
         examples=("connections on port 15006 in state established",),
     ),
+    Noun("samples", ("samples", "sample"), examples=("samples | count by comm",)),
     Noun("lost", ("lost", "losses", "loss"), (), examples=("lost | sum lost_count by stream, cpu",)),
     Noun("tasks", ("tasks", "task"), order=("seq", "tid"), examples=('tasks of comm "wrk:*"',)),
     Noun(

@@ -27,6 +27,7 @@ place: "cpu" numbers -> cpu
         "wakeups on cpu 0-3 | count by cpu",
         "runs on cpu 0,2 | sum dur by cpu",
         "closes on fd 42",
+        "wakeups on fd 42 | count by waker_comm, context",
         "connections on port 15006",
         "connections on socket 0xffff9f5e53bfbd40",
     )
@@ -41,6 +42,7 @@ place: "cpu" numbers -> cpu
         columns = {"fd": ("fd",), "port": ("sport", "dport"), "socket": ("socket",)}[what]
         if not plan.has(*columns):
             raise plan.error(f"{plan.noun.name} have no {what}", f"columns: {', '.join(plan.all_columns)}", self.place)
+        plan.known(self.place, *columns)
         try:
             value = integer_of(token_in(node))
         except OutOfRange:

@@ -28,6 +28,7 @@ class Scene:
     Attributes:
         kinds: recorded kinds; None: not known, everything is taken as recorded.
         start_ts, end_ts: the recording, ns monotonic.
+        filled: optional columns that were recorded, as ``kind.column``; None: not known, all are taken as recorded.
         context: where a waker's context comes from: ``recorded``, ``spans`` or empty (not known).
     """
 
@@ -37,15 +38,28 @@ class Scene:
     end_ts: int = 0
     context: str = "recorded"
     filter: str | None = None
+    filled: frozenset[str] | None = None
 
     @classmethod
     def of(cls, capture: Capture, context: str) -> Scene:
         """The facts of a capture."""
-        return cls(capture.catalogue, capture.kinds, capture.start_ts, capture.end_ts, context, capture.filter)
+        return cls(
+            capture.catalogue,
+            capture.kinds,
+            capture.start_ts,
+            capture.end_ts,
+            context,
+            capture.filter,
+            capture.filled,
+        )
 
     def recorded(self, kinds: frozenset[str]) -> bool:
         """Whether all of these kinds were recorded."""
         return self.kinds is None or kinds <= self.kinds
+
+    def unfilled(self, view: View) -> dict[str, str]:
+        """Columns of a view that this capture leaves empty -> the optional column of the catalogue that tells."""
+        return {column: by for column, by in view.filled.items() if self.filled is not None and by not in self.filled}
 
 
 @dataclass
@@ -98,6 +112,7 @@ class Plan:
         bounds: column of the answer -> what its value is when the answer is not exact, as ``at least``.
         parameters: values by name; none of them is in the SQL text.
         named: (column, value or pattern) of threads that the question names, to help when none is found.
+        unfilled: columns that this capture leaves empty -> the optional column (``kind.column``) that tells.
         narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
         stages: in words.
     """
@@ -122,6 +137,7 @@ class Plan:
     bounds: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, Value] = field(default_factory=dict)
     named: list[tuple[str, Value]] = field(default_factory=list)
+    unfilled: dict[str, str] = field(default_factory=dict)
     narrowed: bool = False
     stages: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -180,9 +196,29 @@ class Plan:
         known = self.all_columns if among is None else among
         by_lower = {column.lower(): found for column, found in known.items()}
         if name.lower() in by_lower:
+            self.known(place, by_lower[name.lower()].name)
             return by_lower[name.lower()]
         remedy = did_you_mean(name, by_lower) or f"columns: {', '.join(known)}"
         raise self.error(f'{self.noun.name} have no column "{name}" here', remedy, place)
+
+    def known(self, place: Place, *columns: str) -> None:
+        """Make sure that these columns were recorded.
+
+        Raises:
+            NotRecordedError: one is empty because nobody asked the recording to fill it.
+        """
+        empty = next((self.unfilled[column] for column in columns if column in self.unfilled), None)
+        if empty is None:
+            return
+        kind, _, optional = empty.partition(".")
+        option = f"--stacks {kind}" if optional.endswith("stack") else f"-e {kind},ep_poll_callback"
+        raise NotRecordedError(
+            f"{listed(columns)} of {self.noun.name} cannot be told from this capture: not recorded",
+            f"record again with: tracectl record {option}",
+            text=self.text,
+            start=place.start,
+            end=place.end,
+        )
 
     def require(self, needs: tuple[tuple[frozenset[str], ...], ...], who: str, place: Place) -> None:
         """Make sure that what is needed was recorded.

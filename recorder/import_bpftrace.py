@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tracectl.recorder.import_spool import LONGEST_UNPARSED
+from tracectl.store.events import TCP_STATES
 
 _MS = 1_000_000
+_IPV4 = 2
 _LINE = re.compile(
     r"\*\*\*waker: elapsed=(?P<waker>\d{1,12}) +tid=(?P<tid>\d{1,9}),comm=(?P<comm>.{0,15}): ep_poll_callback: "
     r"fd=(?P<fd>\d{1,9}), +(?P<saddr>[\d.]+):(?P<sport>\d+) +(?P<daddr>[\d.]+):(?P<dport>\d+) +(?P<state>\w+) "
@@ -44,6 +46,7 @@ class EpollLog:
         self._line = 0
         self._began = False
         self._waker: dict[str, Any] = {}
+        self._through: dict[str, Any] = {}
         self._fired: dict[str, Any] = {}
 
     def rows(self, block: bytes) -> Iterator[dict[str, Any]]:
@@ -65,12 +68,12 @@ class EpollLog:
         base = {"ts": self._ts, "cpu": None}
         if "waker" in found:
             self._waker = {**base, "tid": int(found["tid"]), "comm": found["comm"]}
-            socket = {name: found[name] for name in ("fd", "saddr", "sport", "daddr", "dport", "state", "socket")}
-            yield {**self._waker, "kind": "ep_poll_callback", **socket}
+            self._through = _socket(found)
+            yield {**self._waker, "kind": "ep_poll_callback", **self._through}
         elif "target_tid" in found:
             yield {
                 **base, **self._waker, "kind": "sched_waking", "target_tid": int(found["target_tid"]),
-                "target_pid": int(found["target_pid"]), "target_comm": found["target_comm"],
+                "target_pid": int(found["target_pid"]), "target_comm": found["target_comm"], **self._through,
             }  # fmt: skip
         elif "sleeper" in found:
             own = {"pid": int(found["spid"]), "tid": int(found["stid"]), "comm": found["scomm"]}
@@ -83,7 +86,18 @@ class EpollLog:
         elif "closed" in found:
             yield {**base, "kind": "sys_enter_close", "fd": int(found["closed"])}
         if "peer" in found:
-            ends = {"saddr": found["local"], "sport": found["local_port"], "daddr": found["peer"]}
-            yield {**base, "kind": "inet_csk_accept", **ends, "dport": found["peer_port"]}
+            ends = {"saddr": found["local"], "sport": int(found["local_port"]), "daddr": found["peer"]}
+            yield {**base, "kind": "inet_csk_accept", **ends, "dport": int(found["peer_port"]), "family": _IPV4}
         if "accepted" in found:
             yield {**base, "kind": "sys_exit_accept4", "ret": int(found["accepted"])}
+
+
+def _socket(found: dict[str, str]) -> dict[str, Any]:
+    """The socket that a line of ep_poll_callback names, in the catalogue's columns."""
+    numbers = {name: int(found[name]) for name in ("fd", "sport", "dport")}
+    address = int(found["socket"], 16)
+    state = TCP_STATES.index(found["state"]) if found["state"] in TCP_STATES else None
+    return {
+        **numbers, "saddr": found["saddr"], "daddr": found["daddr"], "family": _IPV4, "tcp_state": state,
+        "socket": address - (1 << 64) if address >= 1 << 63 else address,
+    }  # fmt: skip

@@ -16,6 +16,7 @@ from tracectl._version import __version__
 from tracectl.recorder.import_bpftrace import EpollLog, is_epoll_log
 from tracectl.recorder.import_chrome import ChromeTrace, is_chrome_json
 from tracectl.recorder.import_input import Input, blocks, is_html, traces_in_html
+from tracectl.recorder.import_kinds import source_of
 from tracectl.recorder.import_perfetto import PerfettoTrace, is_perfetto
 from tracectl.recorder.import_rows import add_rows
 from tracectl.recorder.import_spool import Spool, Totals
@@ -204,4 +205,4 @@ def _read_header(text: bytes, footer: Footer) -> None:
     for name, value in _HEADER.findall(text):
         setattr(footer, _FOOTER_NAMES[name.decode()], value.decode("utf-8", "backslashreplace"))
     recorded = (name.decode() for name in _EVENT_HEADER.findall(text))
-    footer.kinds = sorted(set(footer.kinds) | {kind for kind in recorded if kind in KINDS})
+    footer.kinds = sorted(set(footer.kinds) | {kind for kind in recorded if kind in KINDS and source_of(kind).known})

@@ -76,6 +76,7 @@ class Spool:
         self._states: set[str] = set()
         self._some_context = False
         self._irq_names: dict[int, dict[str, None]] = defaultdict(dict)
+        self._filled: dict[str, set[str]] = defaultdict(set)  # optional columns that some row has
 
     def add(self, kind: str, probe: str, columns: Columns, order: Positions) -> None:
         """Take rows of one kind; ``order`` places them within the block where times are equal.
@@ -90,6 +91,9 @@ class Spool:
             self._some_context |= columns["context"].null_count < len(order)
         elif kind == "irq_handler_entry":
             self._note_irq_names(columns["irq"], columns["irq_name"])
+        for column in KINDS[kind].optional if kind in KINDS else ():
+            if column.name in columns and columns[column.name].null_count < len(order):
+                self._filled[kind].add(column.name)
         if kind not in KINDS or not KINDS[kind].bookkeeping:
             self.totals.events[kind] += len(order)
         types = _TYPES.get(kind, _BASE_TYPES)
@@ -194,6 +198,7 @@ class Spool:
         footer.extra_events = [event_to_json(event) for event in self._own_events()]
         catalogue = footer.catalogue()
         footer.kinds = sorted(set(footer.kinds) | set(self.totals.events))
+        footer.filled = {kind: sorted(columns) for kind, columns in self._filled.items()}
         footer.cpus = sorted(self.first_ts_by_cpu)
         footer.start_ts, footer.end_ts = self.start_ts, self.end_ts
         if self._irq_names:  # a line that devices share has the names of all, as in /proc/interrupts

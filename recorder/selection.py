@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from tracectl.recorder import tracefs
 from tracectl.store.errors import UserError
-from tracectl.store.events import GROUPS, KINDS, NEVER_EMITTED_PROBES, Event, probe_matches
+from tracectl.store.events import DEFAULT_GROUPS, GROUPS, KINDS, NEVER_EMITTED_PROBES, Event, probe_matches
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def select(names: Sequence[str]) -> Selection:
     Raises:
         UserError: a name that is no kind, group or tracepoint of this kernel.
     """
-    wanted = [part.strip() for name in names for part in name.split(",") if part.strip()] or list(GROUPS)
+    wanted = [part.strip() for name in names for part in name.split(",") if part.strip()] or list(DEFAULT_GROUPS)
     explicit: dict[str, Event] = {}
     by_group: dict[str, Event] = {}
     for name in wanted:

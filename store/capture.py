@@ -86,6 +86,17 @@ class Capture:
         return frozenset(kind for footer in self.footers for kind in footer.kinds)
 
     @cached_property
+    def filled(self) -> frozenset[str]:
+        """Optional columns of the catalogue that every file fills which has their kind, as ``kind.column``."""
+        given = {f"{kind}.{column}" for f in self.footers for kind, columns in f.filled.items() for column in columns}
+        return frozenset(
+            name
+            for name in given
+            for kind, _, column in [name.partition(".")]
+            if all(column in footer.filled.get(kind, ()) for footer in self.footers if kind in footer.kinds)
+        )
+
+    @cached_property
     def streams(self) -> frozenset[str]:
         """Streams that were recorded."""
         known = self.catalogue.events

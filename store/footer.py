@@ -59,6 +59,7 @@ class Footer:
         kinds: kinds whose probes were attached, whether or not they fired.
         missing: kinds asked for that this kernel does not have, with the reason.
         extra_events: kinds made at run time from tracefs, so that a reader needs no kernel.
+        filled: kind -> its optional columns that this recording fills.
         names: number-to-name tables of the recorded machine (``irq``).
         breaks_declared: whether whoever wrote this compared each CPU's switches with each other, and declared a loss
             where they do not follow each other.
@@ -80,6 +81,7 @@ class Footer:
     filter: str | None = None
     missing: dict[str, str] = field(default_factory=dict)
     extra_events: list[dict[str, Any]] = field(default_factory=list)
+    filled: dict[str, list[str]] = field(default_factory=dict)
     names: dict[str, dict[str, str]] = field(default_factory=dict)
     clocks: list[dict[str, int]] = field(default_factory=list)
     ledger: list[LedgerLine] = field(default_factory=list)

@@ -5,19 +5,21 @@ A view file's header has machine-readable lines::
     -- one row: what a row is; ``(helper)`` at the end keeps it out of the language
     -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2]     (or: none)
     -- needs: kind other_kind? one|two a+b|c
+    -- filled: column other by kind.column          (where there are such)
 
 The interval goes from a column to a column, or from ``before`` or to ``after`` (the CPU's neighbouring event); ``rows``
 is how many rows one lost event can take away, if more than one. ``needs`` lists kinds; ``?`` marks what a relation can
-do without, ``|`` alternatives, ``+`` what goes together. Each column of the outermost SELECT ends with
-``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?`` behind it where the column is derived; unit is
-``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
+do without, ``|`` alternatives, ``+`` what goes together. ``filled`` names columns that a recording fills only when
+asked to, and the optional column of the catalogue that tells whether it did. Each column of the outermost SELECT ends
+with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?`` behind it where the column is derived;
+unit is ``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -34,7 +36,7 @@ _COLUMN_TYPES = {"int16": "int", "int32": "int", "int64": "int", "string": "text
 _COLUMN = re.compile(
     r"^\s+(?P<expression>.*?),?\s+-- (?P<type>int|text|bool)(?P<derived>\??)(?: (?P<unit>ns|clock))?: (?P<doc>.+)$"
 )
-_HEADER = re.compile(r"^-- (one row|evidence|needs):[ ]?(.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (one row|evidence|needs|filled):[ ]?(.*)$", re.MULTILINE)
 _EVIDENCE = re.compile(
     r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)(?: rows=(?P<rows>\d+))?"
 )
@@ -96,6 +98,7 @@ class View:
         row: what one row is.
         needs: alternatives of kinds per need; a need is met when all kinds of one alternative were recorded.
         columns: name -> column, in order.
+        filled: column -> the optional column of the catalogue, as ``kind.column``, without which it says nothing.
         uses: other views and generated relations it selects from.
     """
 
@@ -105,6 +108,7 @@ class View:
     evidence: EvidenceRule
     needs: tuple[tuple[frozenset[str], ...], ...]
     columns: dict[str, Column]
+    filled: dict[str, str] = field(default_factory=dict)
 
     @property
     def helper(self) -> bool:
@@ -134,7 +138,9 @@ def _read_view(name: str, text: str) -> View:
             column = _WORD.findall(found["expression"])[-1]
             derived = found["derived"] == "?"
             columns[column] = Column(column, found["type"], found["unit"] or "", found["doc"], derived)
-    return View(name, header["one row"], text.strip(), rule, parse_needs(header["needs"]), columns)
+    names, _, source = header.get("filled", "").partition(" by ")
+    filled = dict.fromkeys(names.split(), source)
+    return View(name, header["one row"], text.strip(), rule, parse_needs(header["needs"]), columns, filled)
 
 
 def parse_needs(text: str) -> tuple[tuple[frozenset[str], ...], ...]:

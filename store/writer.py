@@ -275,6 +275,11 @@ def write_rows(
     catalogue = footer.catalogue()
     used = {row["kind"] for row in numbered if not catalogue.events[row["kind"]].bookkeeping}
     footer.kinds = sorted(used if kinds is None else kinds)
+    for kind in used:
+        optional = {column.name for column in catalogue.events[kind].optional}
+        given = {name for row in numbered if row["kind"] == kind for name in row if row[name] is not None}
+        if optional & given and kind not in footer.filled:
+            footer.filled[kind] = sorted(optional & given)
     schema = capture_schema(catalogue, set(footer.kinds) | used)
     tables = {}
     for kind in sorted({row["kind"] for row in numbered}):

@@ -1,6 +1,7 @@
 -- one row: one return of epoll_wait, epoll_pwait or epoll_pwait2
 -- evidence: stream=epoll,sched cpus=all interval=since_ts..ts
 -- needs: sys_exit_epoll_wait|sys_exit_epoll_pwait|sys_exit_epoll_pwait2 sched_waking?
+-- filled: fd socket family saddr sport daddr dport tcp_state by sched_waking.fd
 -- The waking is the last one of the thread since its previous return. Without one it did not sleep: events were ready,
 -- or the call polled. A waking by a timer may be the call's own timeout (then events is 0).
 WITH steps AS (
@@ -42,6 +43,14 @@ SELECT
     waking.context, -- text?: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, nmi, unknown
     waking.context_vec, -- int?: softirq vector or irq number of that context
     waking.vec_name, -- text?: its name, such as NET_RX
+    waking.fd, -- int?: file descriptor of the epoll set's file through which the waking came, null: not through epoll
+    waking.socket, -- int?: address of that file's struct sock
+    waking.family, -- int?: its address family: 2 IPv4, 10 IPv6
+    waking.saddr, -- text?: its local address
+    waking.sport, -- int?: its local port
+    waking.daddr, -- text?: its remote address
+    waking.dport, -- int?: its remote port
+    waking.tcp_state_name AS tcp_state, -- text?: its TCP state
     CASE WHEN certain THEN COALESCE(prev_ts, 0) END AS since_ts, -- int? clock: begin of what the row depends on: the previous return, 0 if not seen
     certain -- bool: no lost event can change the row
 FROM known

@@ -1,6 +1,7 @@
 -- one row: a thread made runnable, its context found from the interrupt handlers' begins and ends on that CPU
 -- evidence: stream=sched,irq cpus=own interval=before..ts
 -- needs: sched_waking softirq_entry+softirq_exit sched_switch? irq_handler_entry? irq_handler_exit? hrtimer_expire_entry? hrtimer_expire_exit? irq_vector_entry? irq_vector_exit?
+-- filled: fd socket family saddr sport daddr dport tcp_state by sched_waking.fd
 -- A stack per CPU: a begin pushes, an end pops, never below zero, and a context switch empties it, since none happens
 -- inside an interrupt. The innermost open handler is the context. Until a CPU's first switch or softirq nobody knows
 -- what it was in when the recording began: unknown.
@@ -72,8 +73,17 @@ SELECT
     cpu, -- int: CPU the waker ran on
     target_prio AS prio, -- int: kernel priority of the woken thread
     target_cpu AS prev_cpu, -- int: CPU the woken thread ran on last
+    fd, -- int: file descriptor of the epoll set's file through which it came, null: not through epoll
+    socket, -- int: address of that file's struct sock
+    family, -- int: its address family: 2 IPv4, 10 IPv6
+    saddr, -- text: its local address
+    sport, -- int: its local port
+    daddr, -- text: its remote address
+    dport, -- int: its remote port
+    tcp.name AS tcp_state, -- text: its TCP state
     'spans' AS context_source, -- text: recorded (computed in the kernel), flags (of ftrace), stack (the call chain), spans (the handlers' begins and ends), unknown
     certain -- bool: no lost event can change the row
 FROM judged
 LEFT JOIN softirq_names AS softirq ON found_context = 'softirq' AND softirq.vec = found_vec
 LEFT JOIN irq_names AS irq ON found_context = 'hardirq' AND irq.irq = found_vec
+LEFT JOIN tcp_states AS tcp ON tcp.state = judged.tcp_state

@@ -15,5 +15,13 @@ SELECT
     comm AS waker_comm, -- text: its name
     context, -- text: what the waker ran in
     context_vec, -- int: softirq vector or irq number of that context
+    fd, -- int: file descriptor of the epoll set's file through which it came, null: not through epoll
+    socket, -- int: address of that file's struct sock
+    family, -- int: its address family: 2 IPv4, 10 IPv6
+    saddr, -- text: its local address
+    sport, -- int: its local port
+    daddr, -- text: its remote address
+    dport, -- int: its remote port
+    tcp_state, -- int: its TCP state
     context_source -- text: where an imported context is from, null where it was recorded
 FROM sched_waking

@@ -16,5 +16,13 @@ SELECT
     CAST(NULL AS VARCHAR) AS waker_comm, -- text: not known from this event
     CAST(NULL AS VARCHAR) AS context, -- text: not known from this event
     CAST(NULL AS INTEGER) AS context_vec, -- int: not known from this event
+    CAST(NULL AS INTEGER) AS fd, -- int: not known from this event
+    CAST(NULL AS BIGINT) AS socket, -- int: not known from this event
+    CAST(NULL AS INTEGER) AS family, -- int: not known from this event
+    CAST(NULL AS VARCHAR) AS saddr, -- text: not known from this event
+    CAST(NULL AS INTEGER) AS sport, -- int: not known from this event
+    CAST(NULL AS VARCHAR) AS daddr, -- text: not known from this event
+    CAST(NULL AS INTEGER) AS dport, -- int: not known from this event
+    CAST(NULL AS INTEGER) AS tcp_state, -- int: not known from this event
     CAST(NULL AS VARCHAR) AS context_source -- text: not known from this event
 FROM sched_wakeup

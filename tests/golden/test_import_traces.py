@@ -256,12 +256,14 @@ def test_the_log_of_ep_poll_interact(imported: Import) -> None:
     returns = answer(imported, name, "epolls | select tid, comm")
     assert len(returns) == expected["sleeper_wakeups"]
     assert Counter(f"{tid} {comm}" for tid, comm in returns) == expected["sleeper_by_tid"]
-    callbacks = answer(imported, name, "events ep_poll_callback | select state, sport")
+    callbacks = answer(imported, name, "callbacks | select tcp_state, sport")
     assert Counter(state for state, _ in callbacks) == expected["by_state"]
     ports = Counter(str(port) for _, port in callbacks)
     assert (
         dict(ports.most_common(len(expected["by_lport"]) - 1)).items() <= expected["by_lport"].items() <= ports.items()
     )
+    assert len(answer(imported, name, "wakeups where fd is null")) == 0
+    assert sum(n for *_, n in answer(imported, name, "wakeups on port 15006 | count by fd")) > 0
     assert len(answer(imported, name, "events inet_csk_accept")) == expected["inet_csk_accept_lines"]
     # Counted there as text: once more, in the script that the log begins with.
     assert len(answer(imported, name, "accepts")) == expected["sys_exit_accept4"] - 1

@@ -45,6 +45,7 @@ def busy(trace: Any, capture_of: Any) -> Any:
     trace.softirq(70, 80, 0, 3)
     trace.irq(82, 84, 0, 11)
     trace.options["kinds"] = ALL_KINDS
+    trace.options["filled"] = {"sched_waking": ["fd"]}
     return capture_of(trace)
 
 
@@ -55,6 +56,35 @@ def test_every_example_runs_and_its_sql_runs_in_plain_duckdb(busy: Any, question
     assert in_plain_duckdb(answer) == found
     assert list(answer.units) == [name for name in answer.columns if name in answer.units]
     assert explain(question, Scene.of(busy, "recorded")).startswith("rows")
+
+
+def test_what_a_wakeup_came_through(trace: Any, capture_of: Any) -> None:
+    ends = {"saddr": "10.0.0.1", "sport": 15006, "daddr": "10.0.0.2", "dport": 38590, "tcp_state": 1, "family": 2}
+    trace.waking(20, 0, "idle", "a:11", "softirq", 3)
+    trace.rows[-1] |= {"fd": 42, "socket": -99, **ends}
+    trace.waking(21, 0, "idle", "b:12", "softirq", 3)
+    trace.event(22, 0, "sys_exit_epoll_wait", "a:11", ret=1)
+    trace.event(23, 0, "sys_exit_epoll_wait", "b:12", ret=1)
+    capture = capture_of(trace)
+    for place in ("fd 42", "port 15006", "port 38590", "socket 0xffffffffffffff9d"):
+        for noun in ("wakeups", "epolls"):
+            found = ask(capture, f"{noun} on {place} | select tid, fd, tcp_state, saddr, sport").rows()
+            assert found == [(11, 42, "ESTABLISHED", "10.0.0.1", 15006)]
+    assert ask(capture, "wakeups where fd is null | select tid").rows() == [(12,)]
+
+
+@pytest.mark.parametrize("kinds", (["sched_waking", "sys_exit_epoll_wait"], ALL_KINDS), ids=("few", "all"))
+def test_what_it_came_through_was_not_recorded(trace: Any, capture_of: Any, kinds: list[str]) -> None:
+    """Not even where callbacks were: the columns are filled or not, whatever else there is."""
+    trace.waking(20, 0, "idle", "a:11", "softirq", 3)
+    trace.event(22, 0, "sys_exit_epoll_wait", "a:11", ret=1)
+    trace.options["kinds"] = kinds
+    capture = capture_of(trace)
+    for question in ("on fd 42", "on port 1", "on socket 3", "where fd = 3", "| count by sport", "| select saddr"):
+        for noun in ("wakeups", "epolls"):
+            with pytest.raises(NotRecordedError, match="record -e sched_waking,ep_poll_callback"):
+                ask(capture, f"{noun} {question}")
+    assert "fd" not in ask(capture, "wakeups").columns
 
 
 def test_the_grammar_is_the_one_on_file() -> None:

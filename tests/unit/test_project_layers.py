@@ -22,7 +22,18 @@ ALLOWED = {
 BOTTOM: dict[str, set[str]] = {
     "store/errors.py": set(),
     "store/fields.py": set(),
-    "store/events.py": {"tracectl.store.fields"},
+    "store/entry.py": {"tracectl.store.fields"},
+    "store/columns.py": {"tracectl.store.fields"},
+    "store/kinds.py": {"tracectl.store.fields", "tracectl.store.entry", "tracectl.store.columns"},
+    "store/kinds_io.py": {"tracectl.store.fields", "tracectl.store.entry", "tracectl.store.columns"},
+    "store/bookkeeping.py": {"tracectl.store.fields", "tracectl.store.entry"},
+    "store/events.py": {
+        "tracectl.store.fields",
+        "tracectl.store.entry",
+        "tracectl.store.kinds",
+        "tracectl.store.kinds_io",
+        "tracectl.store.bookkeeping",
+    },
 }
 # Who may import what from outside, where only one file may.
 SINGLE = {"bcc": "recorder/bpf.py", "duckdb": "store/database.py"}

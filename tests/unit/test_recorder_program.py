@@ -26,7 +26,7 @@ RUN_TIME = {
     "field:u16 small; offset:14; size:2; signed:0;",
 }
 TRACEPOINTS = frozenset(
-    {probe for event in KINDS.values() for probe in event.probes if "*" not in probe}
+    {p for event in KINDS.values() for p in event.probes if not re.search(r"\*|^(fentry|fexit|perf):", p)}
     | {f"irq_vectors:{name}_{end}" for name in VECTORS for end in ("entry", "exit")}
     | {"task:task_rename", "sched:sched_process_free", *RUN_TIME}
 )

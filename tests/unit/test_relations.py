@@ -58,6 +58,10 @@ def test_headers(view: object) -> None:
         assert {"seq", "ts", "cpu", "certain"} <= set(view.columns), view.name
     for column in view.evidence.interval.split(".."):
         assert column in view.columns or column in ("all", "before", "after")
+    for column, source in view.filled.items():
+        assert column in view.columns
+        kind, _, optional = source.partition(".")
+        assert optional in {one.name for one in KINDS[kind].optional}
     for need in view.needs:
         for choice in need:
             assert choice <= set(KINDS)

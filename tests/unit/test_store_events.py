@@ -83,6 +83,7 @@ def test_entry_can_be_recorded(event: Event) -> None:
     assert event.example
     assert event.kind in GROUPS[event.stream]
     assert all(re.fullmatch(r"[a-z_]+:[a-z0-9_*]+", probe) for probe in event.probes)
+    assert not event.endpoint or re.fullmatch(RAW + "|RETURN", event.endpoint)
     for name in event.subjects:
         column = {column.name: column for column in event.columns}[name]
         assert column.type == S32
@@ -92,9 +93,10 @@ def test_entry_can_be_recorded(event: Event) -> None:
         assert not event.context_vec or event.context.startswith("enter")
 
 
-RAW = r"(ARG\(\d\)|ARG\(\d\) \+ OFFSET\(@\)|BTF\((s32|u64), ARG\(\d\), @\)|CONTEXT|CONTEXT_VEC|PROBE)".replace(
-    "@", r"\w+(\.\w+)+(\|\w+(\.\w+)+)*"
-)
+RAW = (
+    r"((ENDPOINT|CALLBACK)\(\w+\)|ARG\(\d\)|ARG\(\d\) \+ OFFSET\(@\)|BTF\((s32|u64), ARG\(\d\), @\)"
+    r"|CONTEXT|CONTEXT_VEC|PROBE)"
+).replace("@", r"\w+(\.\w+)+(\|\w+(\.\w+)+)*")
 CLASSIC = r"((\(s64\))?args->\w+|DATA_LOC\(\w+\)|PROBE)"
 
 
