@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,15 @@ class SwitchChain:
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, int]] = {}
 
-    def breaks(self, cpu: int, rows: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
+    def breaks(self, cpu: int, rows: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[tuple[int, int]]:
         """Intervals (ts, ts; ns) between two neighbouring switches that do not follow each other.
 
         Args:
-            rows: the next switches of that CPU in ring order, structured, with ``ts``, ``tid`` and ``next_tid``.
+            rows: the next switches of that CPU in ring order: columns ``ts``, ``tid`` and ``next_tid``.
         """
-        if not len(rows):
-            return
         ts = rows["ts"].astype(np.int64)
+        if not len(ts):
+            return
         if cpu in self._last:
             last_ts, last_tid = self._last[cpu]
             if last_tid != rows["tid"][0]:

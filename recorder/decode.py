@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tracectl.recorder import tracefs
 from tracectl.recorder.program import Record
@@ -61,24 +62,29 @@ class Decoder:
         self._symbols = KernelSymbols()
         self._state = cached_task_state()
 
-    def columns(self, number: int, rows: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
+    def columns(
+        self, number: int, rows: Mapping[str, np.ndarray[Any, Any]], order: NDArray[np.int64] | None = None
+    ) -> dict[str, pa.Array]:
         """Columns of records of one kind, without ``kind``, ``cpu`` and ``seq``.
 
         Args:
             number: the kind's number in the ring.
-            rows: structured array of ``Record.dtype``.
+            rows: the struct's members by name, as arrays (or a structured array of ``Record.dtype``).
+            order: which of them, in which order; None: as they are.
         """
         record = self._records[number]
-        columns = {name: pa.array(np.ascontiguousarray(rows[name]).view("i8" if name == "ts" else "i4"))
-                   for name in ("ts", "pid", "tid")}  # fmt: skip
-        columns["comm"] = _text_column(rows["comm"], text_of)
+        columns = {}
+        for name, kind in (("ts", "i8"), ("pid", "i4"), ("tid", "i4")):
+            columns[name] = pa.array(_ordered(rows[name], order).view(kind))
+        columns["comm"] = _text_column(rows["comm"], text_of, order)
         for column in record.event.fields:
             values = rows[column.name]
             if column.type.arrow == "string":
-                columns[column.name] = _text_column(values, self._naming(column.type.decode, record))
-            else:
-                mask = values == column.null if column.null is not None else None
-                columns[column.name] = pa.array(np.ascontiguousarray(values), arrow_type(column.type.arrow), mask=mask)
+                columns[column.name] = _text_column(values, self._naming(column.type.decode, record), order)
+                continue
+            values = _ordered(values, order)
+            mask = values == column.null if column.null is not None else None
+            columns[column.name] = pa.array(values, arrow_type(column.type.arrow), mask=mask)
         return columns
 
     def _naming(self, decode: str, record: Record) -> Name:
@@ -102,16 +108,39 @@ def _short_probe(tracepoint: str) -> str:
     return tracepoint.partition(":")[2].removesuffix("_entry").removesuffix("_exit")
 
 
-def _text_column(values: np.ndarray[Any, Any], name: Name) -> pa.Array:
+def _ordered(values: np.ndarray[Any, Any], order: NDArray[np.int64] | None) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(values) if order is None else values[order]
+
+
+def _text_column(values: np.ndarray[Any, Any], name: Name, order: NDArray[np.int64] | None = None) -> pa.Array:
     """A dictionary column, ``name`` called once for each distinct value."""
     data = np.ascontiguousarray(values)
-    if data.dtype.kind in "SV":
-        raw = pa.Array.from_buffers(pa.binary(data.dtype.itemsize), len(data), [None, pa.py_buffer(data)])
+    # One CPU runs a thread for many events: values come in runs, of which only the first need be looked up.
+    starts = _starts_of_runs(data)
+    some = data[starts]
+    if some.dtype.kind in "SV":
+        raw = pa.Array.from_buffers(pa.binary(some.dtype.itemsize), len(some), [None, pa.py_buffer(some)])
     else:
-        raw = pa.array(data)
+        raw = pa.array(some)
     encoded = raw.dictionary_encode()
     texts = [name(value) for value in encoded.dictionary.to_pylist()]
     # Two values can print the same (bytes behind the NUL), and a Parquet dictionary must not repeat itself.
     distinct = {text: number for number, text in enumerate(dict.fromkeys(t for t in texts if t is not None))}
-    indices = pa.array([None if text is None else distinct[text] for text in texts], pa.int32()).take(encoded.indices)
+    codes = np.array([-1 if text is None else distinct[text] for text in texts], np.int32)[encoded.indices.to_numpy()]
+    codes = np.repeat(codes, np.diff(starts, append=len(data)))
+    if order is not None:
+        codes = codes[order]
+    indices = pa.array(codes, mask=codes < 0 if None in texts else None)
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(distinct), pa.string()))
+
+
+def _starts_of_runs(data: np.ndarray[Any, Any]) -> NDArray[np.int64]:
+    """Where a value differs from the one before it."""
+    width = 8 if data.dtype.itemsize % 8 == 0 else data.dtype.itemsize
+    words = data.view(f"u{width}" if width in (1, 2, 4, 8) else f"V{width}")
+    words = words.reshape(len(data), data.dtype.itemsize // width)
+    changes = np.zeros(len(data), bool)
+    changes[:1] = True
+    for word in words.T:
+        changes[1:] |= word[1:] != word[:-1]
+    return np.flatnonzero(changes)

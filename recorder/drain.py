@@ -261,7 +261,8 @@ class Drain:
                     self._footer.start_ts = start_ts
                     writer = Writer(self._probes, self._segments, self._footer, self._keep)
                 case ("region", stream, cpu, start, length) if writer:
-                    writer.region(stream, cpu, self._slab.take(start, length))
+                    writer.region(stream, cpu, self._slab.region(start, length))
+                    self._slab.give_back(start, length)
                     self._counters["bytes"] += length
                 case ("dropped", stream, cpu, drop) if writer:
                     writer.ledger.dropped(stream, cpu, drop)

@@ -63,12 +63,14 @@ class Slab:
         """How full it is, 0 to 1."""
         return max(self._filled - int(self._freed[0]), 0) / self.size
 
-    def take(self, start: int, length: int) -> NDArray[np.uint8]:
-        """A copy of a region; its room is given back."""
-        region = self._bytes[start % self.size : start % self.size + length].copy()
+    def region(self, start: int, length: int) -> NDArray[np.uint8]:
+        """A region, in place: to be read before it is given back."""
+        return self._bytes[start % self.size : start % self.size + length]
+
+    def give_back(self, start: int, length: int) -> None:
+        """A region was read: its room can be filled anew."""
         self._barrier()  # given back after it was read
         self._freed[0] = start + length
-        return region
 
 
 class Counters:

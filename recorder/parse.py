@@ -54,10 +54,22 @@ def parse(region: NDArray[np.uint8], kind_sizes: dict[int, int]) -> Parsed:
     if len(region) % 8:
         raise ValueError(f"a region of {len(region)} bytes is no chain of perf records")
     words = np.ascontiguousarray(region).view(np.uint64)
-    starts = _guessed_chain(words, kind_sizes)
+    starts = _uniform_chain(words)
+    if starts is None:
+        starts = _guessed_chain(words, kind_sizes)
     if starts is None:
         starts = _walked_chain(words)
     return _split(words, starts, kind_sizes)
+
+
+def _uniform_chain(words: NDArray[np.uint64]) -> NDArray[np.int64] | None:
+    """Word indices at which records start if all of them are samples of one size; None if not."""
+    step = int(words[0] >> np.uint64(51))
+    if not step or len(words) % step:
+        return None
+    headers = words[::step] & _NOT_MISC
+    uniform = headers[0] == np.uint64(_SAMPLE | 8 * step << 48) and (headers == headers[0]).all()
+    return np.arange(0, len(words), step) if uniform else None
 
 
 def _guessed_chain(words: NDArray[np.uint64], kind_sizes: dict[int, int]) -> NDArray[np.int64] | None:
@@ -120,6 +132,9 @@ def _split(words: NDArray[np.uint64], starts: NDArray[np.int64], kind_sizes: dic
 
 
 def _rows(data: NDArray[np.uint8], offsets: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """The ``size`` bytes at each of ``offsets`` (multiples of 4) as rows of a new array."""
+    """The ``size`` bytes at each of ``offsets`` (multiples of 4) as rows; in place where they are evenly apart."""
+    step = int(offsets[1] - offsets[0]) if len(offsets) > 1 else 0
+    if step and (np.diff(offsets) == step).all():
+        return np.ndarray((len(offsets), size), np.uint8, data, int(offsets[0]), (step, 1))
     items = np.ndarray((len(data) - size) // 4 + 1, f"V{size}", data, strides=4)
     return items[offsets // 4].view(np.uint8).reshape(len(offsets), size)

@@ -154,7 +154,7 @@ class Writer:
         """Declare what is missing between two switches of a CPU; with a filter, neighbours need not follow."""
         if not self.footer.breaks_declared:
             return
-        for cpu, rows in self.rows.ready(SWITCH, watermark):
+        for cpu, rows in self.rows.ready(SWITCH, watermark, ("ts", "tid", "next_tid")):
             for from_ts, ts in self.chain.breaks(cpu, rows):
                 self.ledger.undeclared(KINDS[SWITCH].stream, cpu, from_ts, ts)
         self.ledger.forget(watermark - _WATERMARK_LAG_NS)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from tracectl.store import thrift
 from tracectl.store.schema import ROW_GROUP_ROWS, parquet_options
-from tracectl.store.thrift import BYTES, I32, I64, LIST, STRUCT, number
+from tracectl.store.thrift import BYTES, I32, I64, LIST, STRUCT, Reader, number
 
 _MAGIC = b"PAR1"
 # enum Type, Encoding and PageType of parquet.thrift.
@@ -105,22 +105,16 @@ def _encoded(table: pa.Table, rows: int) -> Iterator[tuple[dict[str, Chunk], byt
     with pq.ParquetWriter(sink, table.schema, store_schema=False, **parquet_options(table.schema)) as writer:
         writer.write_table(table, row_group_size=rows)
     data = sink.getvalue()
-    begin = len(_MAGIC)
-    footer = _footer_of(data)
-    groups = next(member for member in thrift.members(footer, 0) if member.number == _ROW_GROUPS)
-    for group in thrift.items(footer, groups.begin):
-        columns = next(member for member in thrift.members(footer, group) if member.number == _COLUMNS)
-        metas = []
-        for chunk in thrift.items(footer, columns.begin):
-            meta = next(member for member in thrift.members(footer, chunk) if member.number == _META)
-            metas.append(footer[meta.begin : meta.end])
-        chunks, end = {}, begin
-        for meta_bytes in metas:
-            name, chunk_of, size = _chunk_of(meta_bytes, begin)
-            chunks[name] = chunk_of
-            end += size
-        yield chunks, data[begin:end]
-        begin = end
+    begin = end = len(_MAGIC)
+    chunks: dict[str, Chunk] = {}
+    reader = Reader(_footer_of(data))
+    for _ in reader.each(_ROW_GROUPS, _COLUMNS, _META):
+        name, chunk, size = _chunk_of(reader, begin)
+        chunks[name] = chunk
+        end += size
+        if len(chunks) == table.num_columns:
+            yield chunks, data[begin:end]
+            begin, chunks = end, {}
 
 
 def _footer_of(data: bytes) -> bytes:
@@ -128,19 +122,21 @@ def _footer_of(data: bytes) -> bytes:
     return data[-8 - length : -8]
 
 
-def _chunk_of(meta: bytes, begin: int) -> tuple[str, Chunk, int]:
-    """(column, chunk, size of its pages) of a ColumnMetaData whose row group's bytes begin at ``begin``."""
-    parts, offsets, last, sizes, name = [], [], 0, {}, ""
-    for member in thrift.members(meta, 0):
-        if member.number in (_DATA_AT, _DICTIONARY_AT):
-            parts.append(meta[last : member.begin])
-            offsets.append(thrift.read_number(meta, member.begin) - begin)
-            last = member.end
-        elif member.number in (_RAW_SIZE, _SIZE):
-            sizes[member.number] = thrift.read_number(meta, member.begin)
-        elif member.number == _PATH:
-            name = thrift.read_text(meta, next(thrift.items(meta, member.begin))).decode()
-    return name, Chunk((*parts, meta[last:]), tuple(offsets), sizes[_RAW_SIZE]), sizes[_SIZE]
+def _chunk_of(reader: Reader, begin: int) -> tuple[str, Chunk, int]:
+    """(column, chunk, size of its pages) of the ColumnMetaData at a place; its row group's bytes begin at ``begin``."""
+    parts, offsets, last, sizes, name = [], [], reader.at, {}, ""
+    for member, _ in reader.members():
+        if member in (_DATA_AT, _DICTIONARY_AT):
+            parts.append(reader.data[last : reader.at])
+            offsets.append(reader.number() - begin)
+            last = reader.at
+        elif member in (_RAW_SIZE, _SIZE):
+            sizes[member] = reader.number()
+        elif member == _PATH:
+            for _ in reader.items():
+                name = reader.text().decode()
+    parts.append(reader.data[last : reader.at])
+    return name, Chunk(tuple(parts), tuple(offsets), sizes[_RAW_SIZE]), sizes[_SIZE]
 
 
 # -- columns that are the same in all rows --
@@ -307,9 +303,15 @@ def _frame(schema: pa.Schema) -> dict[int, tuple[int, bytes]]:
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, **parquet_options(schema)):
         pass
-    footer = _footer_of(sink.getvalue())
+    reader = Reader(_footer_of(sink.getvalue()))
     found = {}
-    for member in thrift.members(footer, 0):
-        (begin,) = thrift.items(footer, member.begin) if member.number == _KEY_VALUES else (member.begin,)
-        found[member.number] = member.type, footer[begin : member.end]
+    for at, kind in reader.members():
+        begin = reader.at
+        if at == _KEY_VALUES:
+            for _ in reader.items():
+                begin = reader.at
+                reader.skip(STRUCT)
+        else:
+            reader.skip(kind)
+        found[at] = kind, reader.data[begin : reader.at]
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tracectl.store.events import BASE_FIELDS, Catalogue
@@ -40,7 +41,7 @@ def capture_schema(catalogue: Catalogue, kinds: Iterable[str]) -> pa.Schema:
 
 def table_of(schema: pa.Schema, kind: str, columns: dict[str, pa.Array], rows: int) -> pa.Table:
     """A table of one kind in the capture's schema; columns that the kind does not have are null."""
-    kind_array = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([kind]))
+    kind_array = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([kind]))
     given = {**columns, "kind": kind_array}
     return pa.table([given[f.name] if f.name in given else nulls(f.type, rows) for f in schema], schema=schema)
 

@@ -6,20 +6,11 @@ Specification: thrift/doc/specs/thrift-compact-protocol.md of Apache Thrift; a f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 BYTES, LIST, STRUCT, I32, I64 = 8, 9, 12, 5, 6
 _TRUE, _FALSE, _I8, _I16, _DOUBLE, _SET = 1, 2, 3, 4, 7, 10
 _SHORT_LIST = 15
-
-
-class Member(NamedTuple):
-    """A member of a struct: its number and type, and where its value lies."""
-
-    number: int
-    type: int
-    begin: int
-    end: int
+_FIXED = {_TRUE: 0, _FALSE: 0, _I8: 1, _DOUBLE: 8}
 
 
 def varint(value: int) -> bytes:
@@ -58,82 +49,89 @@ def struct(*members: tuple[int, int, bytes]) -> bytes:
     return b"".join(out) + b"\0"
 
 
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """(unsigned number at a place, place behind it)."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
+class Reader:
+    """A place in encoded bytes that moves forward.
 
+    What an iterator of it stands at can be read, or left: then it is skipped.
+    """
 
-def read_number(data: bytes, at: int) -> int:
-    """The signed number at a place."""
-    value, _ = read_varint(data, at)
-    return value >> 1 ^ -(value & 1)
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
 
-
-def read_text(data: bytes, at: int) -> bytes:
-    """The string at a place."""
-    length, at = read_varint(data, at)
-    return data[at : at + length]
-
-
-def members(data: bytes, at: int) -> Iterator[Member]:
-    """The members of the struct at a place."""
-    last = 0
-    while head := data[at]:
-        at += 1
-        if head >> 4:
-            last += head >> 4
-        else:
-            last = read_number(data, at)
-            _, at = read_varint(data, at)
-        end = _behind(data, at, head & 0xF)
-        yield Member(last, head & 0xF, at, end)
-        at = end
-
-
-def items(data: bytes, at: int) -> Iterator[int]:
-    """The places of the items of the list at a place."""
-    count, kind, at = _list_head(data, at)
-    for _ in range(count):
-        yield at
-        at = _behind(data, at, kind)
-
-
-def _list_head(data: bytes, at: int) -> tuple[int, int, int]:
-    """(items, their type, place of the first)."""
-    head = data[at]
-    if head >> 4 < _SHORT_LIST:
-        return head >> 4, head & 0xF, at + 1
-    count, at = read_varint(data, at + 1)
-    return count, head & 0xF, at
-
-
-def _behind(data: bytes, at: int, kind: int) -> int:
-    """The place behind a value."""
-    if kind in (_I16, I32, I64):
-        while data[at] > 0x7F:
+    def varint(self) -> int:
+        """Read an unsigned number."""
+        data, at = self.data, self.at
+        value = shift = 0
+        while True:
+            byte = data[at]
             at += 1
-        return at + 1
-    if kind == BYTES:
-        length, at = read_varint(data, at)
-        return at + length
-    if kind == STRUCT:
-        end = at
-        for member in members(data, at):
-            end = member.end
-        return end + 1
-    if kind in (LIST, _SET):
-        count, inner, at = _list_head(data, at)
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                self.at = at
+                return value
+            shift += 7
+
+    def number(self) -> int:
+        """Read a signed number."""
+        value = self.varint()
+        return value >> 1 ^ -(value & 1)
+
+    def text(self) -> bytes:
+        """Read a string."""
+        length = self.varint()
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+    def members(self) -> Iterator[tuple[int, int]]:
+        """Read a struct: (number, type) of each member, standing at its value."""
+        number = 0
+        while head := self.data[self.at]:
+            self.at += 1
+            number = number + (head >> 4) if head >> 4 else self.number()
+            begin = self.at
+            yield number, head & 0xF
+            if self.at == begin:
+                self.skip(head & 0xF)
+        self.at += 1
+
+    def items(self) -> Iterator[int]:
+        """Read a list: the type of each item, standing at it."""
+        head = self.data[self.at]
+        self.at += 1
+        count = head >> 4 if head >> 4 < _SHORT_LIST else self.varint()
         for _ in range(count):
-            at = at + 1 if inner in (_TRUE, _FALSE) else _behind(data, at, inner)
-        return at
-    fixed = {_TRUE: 0, _FALSE: 0, _I8: 1, _DOUBLE: 8}  # a boolean member's value is its type
-    if kind not in fixed:
-        raise ValueError(f"type {kind} does not occur in Parquet footers")
-    return at + fixed[kind]
+            begin = self.at
+            yield head & 0xF
+            if self.at == begin:
+                self.skip(head & 0xF, item=True)
+
+    def each(self, member: int, *inner: int) -> Iterator[None]:
+        """Read a struct: stand at each value of a member, of a member of it, …; of a list at each item."""
+        for number, kind in self.members():
+            if number == member:
+                for _ in self.items() if kind == LIST else (None,):
+                    if inner:
+                        yield from self.each(*inner)
+                    else:
+                        yield
+
+    def skip(self, kind: int, *, item: bool = False) -> None:
+        """Go behind a value; ``item``: of a list, where a boolean takes a byte (a member's value is its type)."""
+        if kind in (_I16, I32, I64):
+            while self.data[self.at] > 0x7F:
+                self.at += 1
+            self.at += 1
+        elif kind == BYTES:
+            length = self.varint()
+            self.at += length
+        elif kind == STRUCT:
+            for _ in self.members():
+                pass
+        elif kind in (LIST, _SET):
+            for _ in self.items():
+                pass
+        elif kind in _FIXED:
+            self.at += 1 if item and kind in (_TRUE, _FALSE) else _FIXED[kind]
+        else:
+            raise ValueError(f"type {kind} does not occur in Parquet footers")

@@ -209,7 +209,7 @@ def test_ready_is_what_the_next_take_writes() -> None:
     recording.add(1, 1, [4])
     recording.add(1, 0, [6])
     recording.add(2, 0, [2])
-    found = {cpu: rows["ts"].tolist() for cpu, rows in recording.buffer.ready("softirq_entry", 6)}
+    found = {cpu: rows["ts"].tolist() for cpu, rows in recording.buffer.ready("softirq_entry", 6, ("ts",))}
     assert found == {0: [5, 1, 6], 1: [4]}
     recording.take(6)
     assert [recording.given[number][0] for _, number in recording.out()] == [1, 2, 4, 5, 6]

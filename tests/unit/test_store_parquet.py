@@ -134,24 +134,36 @@ def test_columns_without_values_cost_next_to_nothing() -> None:
     assert group.size < narrow.size + 200
 
 
-@given(st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300), st.lists(st.integers(-(2**31), 2**31 - 1)))
-def test_thrift_reads_what_it_writes(number: int, text: bytes, numbers: list[int]) -> None:
+@given(
+    st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300), st.lists(st.integers(-(2**31), 2**31 - 1)), st.booleans()
+)
+def test_thrift_reads_what_it_writes(number: int, text: bytes, numbers: list[int], skipped: bool) -> None:
     listed = thrift.list_of(thrift.I32, [thrift.number(one) for one in numbers])
     inner = thrift.struct((2, thrift.I64, thrift.number(number)), (16, thrift.BYTES, thrift.text(text)))
     data = b"before" + thrift.struct((1, thrift.STRUCT, inner), (5, thrift.LIST, listed)) + b"after"
-    first, second = thrift.members(data, 6)
-    assert (first.number, first.type, second.number, second.type) == (1, thrift.STRUCT, 5, thrift.LIST)
-    assert data[first.begin : first.end] == inner
-    assert data[second.end :] == b"\0after"
-    a, b = thrift.members(data, first.begin)
-    assert (thrift.read_number(data, a.begin), thrift.read_text(data, b.begin)) == (number, text)
-    assert [thrift.read_number(data, at) for at in thrift.items(data, second.begin)] == numbers
+    reader = thrift.Reader(data)
+    reader.at = len(b"before")
+    seen: list[Any] = []
+    for member, kind in reader.members():
+        seen.append((member, kind))
+        if kind == thrift.STRUCT:
+            for at, _ in reader.members():
+                seen.append((at, reader.number() if at == 2 else reader.text()))
+        elif skipped:
+            continue
+        else:
+            seen += [reader.number() for _ in reader.items()]
+    assert seen == [(1, 12), (2, number), (16, text), (5, 9), *([] if skipped else numbers)]
+    assert data[reader.at :] == b"after"
+    reader.at = len(b"before")
+    assert [reader.text() for _ in reader.each(1, 16)] == [text]
 
 
 def test_thrift_skips_what_it_does_not_need() -> None:
     """Members of every type, one with a number that needs the long form."""
     members = b"\x11" + b"\x22" + b"\x13\x07" + b"\x17" + b"8 bytes!" + b"\x19\x21\1\2" + b"\x06\xc8\x01\x05" + b"\0"
-    found = [(member.number, member.type, member.end - member.begin) for member in thrift.members(members, 0)]
-    assert found == [(1, 1, 0), (3, 2, 0), (4, 3, 1), (5, 7, 8), (6, 9, 3), (100, 6, 1)]
+    reader = thrift.Reader(members)
+    assert list(reader.members()) == [(1, 1), (3, 2), (4, 3), (5, 7), (6, 9), (100, 6)]
+    assert reader.at == len(members)
     with pytest.raises(ValueError, match="type 11"):
-        list(thrift.members(b"\x1b\0", 0))
+        list(thrift.Reader(b"\x1b\0").members())
