@@ -30,12 +30,12 @@ _LINE = re.compile(
     r"|close fd=(?P<closed>\d{1,9})"
 )
 _NOT_EVENTS = re.compile(r"-+|libevent: \w+|Attaching \d+ probes\.\.\.|Tracing .*|DEBUG: .*|@.*")
-_MARKS = (b"***waker: elapsed=", b"***sleeper-wakeup: elapsed=")
+_MARKS = re.compile(rb"^\s*\*\*\*(?:waker|sleeper-wakeup): elapsed=\d+ ", re.MULTILINE)
 
 
 def is_epoll_log(head: bytes) -> bool:
     """Whether a text is such a log."""
-    return any(mark in head for mark in _MARKS)
+    return _MARKS.search(head) is not None
 
 
 class EpollLog:

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tracectl.recorder.import_bytes import Mask, Positions
 from tracectl.store.schema import table_of
 
 # Null in all rows: to be found from the handlers' begins and ends; beside rows that know theirs: not known.
 _CONTEXT = ("context", "context_source")
+
+
+# Columns of kinds whose rows join two events, the second of which told this.
+_FROM_THE_END = {"slice": "slice__dur"}
+
+
+class Gaps:
+    """When events were lost, on whichever CPU."""
+
+    def __init__(self) -> None:
+        self._begins, self._ends = array("q"), array("q")
+
+    def add(self, from_ts: int | None, ts: int) -> None:
+        """Take a gap; None: since ever."""
+        self._begins.append(from_ts or 0)
+        self._ends.append(ts)
+
+    def touch(self, ts: Positions, dur: Positions) -> Mask:
+        """Whether any gap touches what lasted from ``ts`` for ``dur``."""
+        begins, ends = np.array(self._begins, np.int64), np.array(self._ends, np.int64)
+        order = np.argsort(begins, kind="stable")
+        # The gaps that began before an interval's end reach into it exactly if the farthest of them does.
+        reach = np.concatenate([[-1], np.maximum.accumulate(ends[order])])
+        return reach[np.searchsorted(begins[order], ts + dur, side="right")] >= ts
+
+    def __bool__(self) -> bool:
+        return bool(self._begins)
 
 
 class Finish:
@@ -18,12 +48,14 @@ class Finish:
 
     Args:
         states: what stands for states of threads that the text gives as numbers.
+        gaps: losses, over which nothing is paired.
         some_context: whether any waking knows its context.
     """
 
-    def __init__(self, schema: pa.Schema, states: dict[str, str], some_context: bool) -> None:
+    def __init__(self, schema: pa.Schema, states: dict[str, str], gaps: Gaps, *, some_context: bool) -> None:
         self._schema = schema
         self._states = states
+        self._gaps = gaps
         self._some_context = some_context
 
     def table(self, kind: str, table: pa.Table) -> pa.Table:
@@ -37,6 +69,11 @@ class Finish:
                 elif kind == "sched_waking" and name in _CONTEXT and self._some_context:
                     column = column.cast(pa.string()).fill_null("unknown")
                 columns[name] = cast(column, self._schema.field(name).type)
+        told = _FROM_THE_END.get(kind)
+        if self._gaps and told in columns:
+            dur = np.asarray(columns[told].fill_null(0))
+            touched = self._gaps.touch(np.asarray(columns["ts"]), dur)
+            columns[told] = pc.if_else(pa.array(touched), None, columns[told])
         return table_of(self._schema, kind, columns, table.num_rows)
 
 

@@ -18,16 +18,23 @@ LONGEST_TEXT = 4096
 
 
 def add_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> None:
-    """Give a block of rows, in their order where times are equal.
+    """Give a block of rows, in their order where times are equal; see :func:`take_rows`."""
+    take_rows(spool, rows, probe)
+    spool.end_block()
+
+
+def take_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> None:
+    """Give rows of a block that has others as well.
 
     Args:
         rows: each has ``kind``, ``ts`` and columns of its kind; those of a kind that the catalogue does not have are
             named without the kind, and any value but None is kept as text. Of kind ``unparsed``: ``line`` and ``text``.
+            ``order`` places a row among others of its time; without it, that is its place here.
         probe: what to name as the source of such kinds.
     """
     by_kind: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     for place, row in enumerate(rows):
-        by_kind[row["kind"]].append((place, row))
+        by_kind[row["kind"]].append((row.get("order", place), row))
     for kind, numbered in by_kind.items():
         own = [row for _, row in numbered]
         order = np.array([place for place, _ in numbered])
@@ -41,12 +48,13 @@ def add_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> Non
             counts = [row.get("lost_count") for row in own]
             spool.totals.lost += sum(count for count in counts if count)
             spool.totals.uncounted += counts.count(None)
+            for row in own:
+                spool.gaps.add(row.get("from_ts"), row["ts"])
         if kind not in KINDS:
-            known = {column.name for column in _BASE} | {"kind"}
+            known = {column.name for column in _BASE} | {"kind", "order"}
             names = dict.fromkeys(name for row in own for name in row if name not in known)
             columns |= {f"{kind}__{name}": _column(own, name, "string") for name in names}
         spool.add(kind, probe, columns, order)
-    spool.end_block()
 
 
 def _column(rows: list[Mapping[str, Any]], name: str, form: str) -> pa.Array:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracectl.recorder.import_bytes import Positions
-from tracectl.recorder.import_finish import Finish, Window, cast
+from tracectl.recorder.import_finish import Finish, Gaps, Window, cast
 from tracectl.recorder.import_states import state_names
 from tracectl.store.compaction import WINDOW_ROWS
 from tracectl.store.events import BASE_FIELDS, EXTRA, KINDS, Catalogue, Event
@@ -60,6 +60,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.totals = Totals()
+        self.gaps = Gaps()
         self.first_ts_by_cpu: dict[int, int] = {}
         self.start_ts = _NEVER
         self.end_ts = 0
@@ -112,6 +113,7 @@ class Spool:
         self.totals.lost += count or 0
         self.totals.uncounted += count is None
         cause = "ring_full"
+        self.gaps.add(from_ts, ts)
         row = {"ts": max(ts, from_ts or 0), "cpu": cpu, "from_ts": from_ts, "lost_count": count, "cause": cause}
         self._notes.append(("lost", row))
 
@@ -205,7 +207,7 @@ class Spool:
             names = {str(irq): ", ".join(self._irq_names[irq]) for irq in sorted(self._irq_names)}
             footer.names = footer.names | {"irq": names}
         schema = capture_schema(catalogue, footer.kinds)
-        finish = Finish(schema, state_names(self._states), self._some_context)
+        finish = Finish(schema, state_names(self._states), self.gaps, some_context=self._some_context)
         if self._rows:
             self._spill()
         windows = [Window(sorted(window), partial(self._load, window)) for window in self._windows]

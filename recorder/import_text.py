@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ from tracectl.recorder.import_kinds import (
     known_templates,
     source_of,
 )
+from tracectl.recorder.import_marks import Marks
+from tracectl.recorder.import_rows import LONGEST_TEXT, take_rows
 from tracectl.recorder.import_spool import LONGEST_UNPARSED, Spool
 from tracectl.recorder.import_template import Columns, Part, Parts, Template, match_at_once, match_by_line
 
@@ -28,6 +31,9 @@ _MOST_LAYOUTS = 8
 _LONGEST_NAME = 64
 _TAB, _HASH = b"\t#"
 _FUNCTION = "function"
+MARKS = "ftrace:print"
+_MARKED = ("tracing_mark_write", "print")
+Groups = list[tuple[str, Positions]]
 _WHOLE = Template.of([Part("text", "text")])
 _BUFFER = b"# entries-in-buffer/entries-written: "
 _BUFFER_COUNTS = re.compile(rb"(\d{1,15})/(\d{1,15})[ \t]*(?:#P:(\d{1,5}))?")
@@ -54,6 +60,7 @@ class TextReader:
         self.stack_lines = 0
         self._layouts: dict[str, list[Template]] = {_FUNCTION: [Template("{function:word} <-{parent:word}")]}
         self._contexts = Contexts()
+        self._marks = Marks()
         self._last_ts = 0
         self._last_by_cpu: dict[int, int] = {}
         self._open_losses: list[tuple[int | None, int, int | None]] = []  # (cpu, from_ts, count) until the next event
@@ -88,6 +95,7 @@ class TextReader:
     def finish(self) -> None:
         """Note losses that no event follows."""
         self._note_overwritten()
+        take_rows(self.spool, self._marks.rest(), MARKS)
         if self._lost_somewhere:
             self.spool.lost(self._last_ts, None, None, None)
         for cpu, since, count in self._open_losses:
@@ -123,10 +131,12 @@ class TextReader:
         end = block.ends[heads.line]
         unread = np.ones(len(end), np.bool_)
         wakings = []
-        for name, which in _groups(block, names, end):
+        groups = list(_groups(block, names, end))
+        for _, which in groups:
+            unread[which] = False
+        for name, which in self._without_marks(block, base, names, groups):
             source = source_of(name)
             parts, left = self._read_texts(block, source, names.text, end, which)
-            unread[which] = False
             unread[left] = True
             if source.kind == "sched_waking":
                 wakings += [(source, *part) for part in parts]
@@ -137,6 +147,28 @@ class TextReader:
             self._add(base, source, indices, columns | self._contexts.of_wakings(indices))
         self._contexts.end()
         return self._lost_by_perf(block, heads, names, np.flatnonzero(unread))
+
+    def _without_marks(self, block: Block, base: _Base, names: Names, groups: Groups) -> Groups:
+        """Take what is a mark of a program out of the groups, and give its rows to the spool."""
+        marked = [which for name, which in groups if source_of(name).kind in _MARKED]
+        if not marked:
+            return groups
+        every = np.sort(np.concatenate(marked))
+        end = block.ends[base.heads.line[every]]
+        texts = block.texts(names.text[every], np.minimum(end, names.text[every] + LONGEST_TEXT)).to_pylist()
+        columns = {name: column.to_pylist() for name, column in base.columns(every).items()}
+        rows: list[dict[str, Any]] = []
+        done = np.zeros(len(every), np.bool_)
+        for place, (text, order) in enumerate(zip(texts, base.heads.line[every].tolist(), strict=True)):
+            found = self._marks.take({name: column[place] for name, column in columns.items()} | {"order": order}, text)
+            done[place] = found is not None
+            rows += found or ()
+        take_rows(self.spool, rows, MARKS)
+        taken = every[done]
+        left = [
+            (name, np.setdiff1d(which, taken) if source_of(name).kind in _MARKED else which) for name, which in groups
+        ]
+        return [(name, which) for name, which in left if len(which)]
 
     def _lost_by_perf(self, block: Block, heads: Heads, names: Names, which: Positions) -> Positions:
         """Take perf's records of loss out of what could not be read; returns the other lines."""

@@ -227,7 +227,23 @@ def test_perfetto_s_own_systrace_cases_are_read(case: dict[str, Any], tmp_path: 
     source.write_text(case["trace"])
     outcome = import_traces(ImportOptions((str(source),), tmp_path / "out.parquet"))
     lines = [line for line in case["trace"].splitlines() if not line.startswith("cpus=")]
-    assert (sum(outcome.totals.events.values()), outcome.totals.unparsed) == (len(lines), 0)
+    begun = {line.split(" ")[0] for line in lines if ": B|" in line}
+    ends = sum(": E|" in line and line.split(" ")[0] in begun for line in lines)  # they complete their begin's row
+    assert (sum(outcome.totals.events.values()), outcome.totals.unparsed) == (len(lines) - ends, 0)
+
+
+@pytest.mark.parametrize("name", [case["name"] for case in inline_cases() if "atrace" in case["suite"]])
+def test_perfetto_s_slices_of_its_own_atrace_cases(name: str, tmp_path: Path) -> None:
+    (case,) = (case for case in inline_cases() if case["name"] == name)
+    (tmp_path / "case").write_text(case["trace"])
+    outcome = import_traces(ImportOptions((str(tmp_path / "case"),), tmp_path / "out.parquet"))
+    columns, *expected = list(csv.reader(case["out"].splitlines()))
+    if columns in (["name", "count"], ["slice_count"]):
+        question = f"events slice | count{' by name | sort name | select name, count' if len(columns) > 1 else ''}"
+    else:
+        question = f"events slice | select {', '.join(columns)}"
+    rows = ask(Capture.open(outcome.path), question).rows()
+    assert [[str(value) for value in row] for row in rows] == expected
 
 
 @pytest.mark.skipif(shutil.which("trace-cmd") is None, reason="trace-cmd is not installed")
