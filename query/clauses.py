@@ -6,8 +6,12 @@ from tracectl.query.actor import By, NotBy
 from tracectl.query.clause import Clause
 from tracectl.query.place import On
 from tracectl.query.size import InState, Over, Under
+from tracectl.query.stacks import WithStacks
 from tracectl.query.subject import Of
 from tracectl.query.when import After, Before, Between, InLast
 from tracectl.query.where import Where
 
-CLAUSES: tuple[type[Clause], ...] = (Of, By, NotBy, On, After, Before, Between, InLast, Over, Under, InState, Where)
+CLAUSES: tuple[type[Clause], ...] = (
+    Of, By, NotBy, On, After, Before, Between, InLast, Over, Under, InState, Where,
+    WithStacks,
+)  # fmt: skip

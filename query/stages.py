@@ -111,6 +111,14 @@ def _between(plan: Plan, column: Column, limits: tuple[str, str], by: list[Colum
     return made
 
 
+def _total_bound(what: str, column: Column, bounding: Bounding) -> str:
+    """What a sum, max or min is when rows are missing; a sum only grows with them where no value is negative."""
+    if bounding.open_ended and not column.derived:
+        return "not bounded"  # it may be the value of a row that stands for none
+    known = {"sum": "at least" if column.unit == "ns" else "not bounded", "max": "at least", "min": "at most"}
+    return known.get(what, "not bounded")
+
+
 class Count(Stage):
     """The number of rows, in all or by the values of columns, largest first."""
 
@@ -171,16 +179,8 @@ TOTAL.2: /(sum|avg|min|max)(?!\\w)/i
             if bounding.needed:
                 # A thread's ts is that of the first event that is left of those that name it: a loss moves it.
                 moving = plan.noun.name == "tasks"
-                plan.bounds[name] = "not bounded" if moving else self._bound(what, column, bounding)
+                plan.bounds[name] = "not bounded" if moving else _total_bound(what, column, bounding)
         _aggregate(plan, by, made)
-
-    @staticmethod
-    def _bound(what: str, column: Column, bounding: Bounding) -> str:
-        """What the value is when rows are missing; a sum only grows with them where no value is negative."""
-        if bounding.open_ended and not column.derived:
-            return "not bounded"  # it may be the value of a row that stands for none
-        known = {"sum": "at least" if column.unit == "ns" else "not bounded", "max": "at least", "min": "at most"}
-        return known.get(what, "not bounded")
 
     @staticmethod
     def _expression(what: str, column: Column, only: str) -> str:
@@ -306,4 +306,72 @@ pick: "select" columns
         plan.narrowed = True
 
 
-STAGES: tuple[type[Stage], ...] = (Count, Totals, Percentiles, Top, Sort, Limit, Pick)
+class Folded(Stage):
+    """One line per distinct stack and the sum of its times, for flame graphs: the thread's name, then the functions
+    from the outermost on, joined by ``;``. Of sleeps: then ``--`` and the waker's stack from the innermost function on,
+    so that the waker stands on top of the sleeper.
+
+    The value is the sum of ``blocked`` of sleeps, of ``dur`` of other nouns that last (ns), else the number of rows;
+    after a stage that sums up, its first number. Printed without a table: ``stack value`` lines.
+    """
+
+    rule = "folded"
+    grammar = """
+folded: "folded"
+"""
+    examples = ("sleeps with stacks | folded", "sleeps with stacks | sum blocked by stack | folded")
+
+    def apply(self, plan: Plan) -> None:
+        """Makes the columns ``folded`` and a number."""
+        before = dict(plan.select.columns)
+        stacks = [name for name in ("stack", "waker_stack") if name in before]
+        if not stacks:
+            raise plan.error("there are no stacks to fold", 'a clause "with stacks" before it', self.place)
+        value = self._value(plan)
+        bounding = _open(plan)
+        folded = Column("folded", "text", "", "frames joined by ;", any(before[name].derived for name in stacks))
+        if value is None:
+            made = {"count": (f"COUNT(*){bounding.only_matching}", Column("count", "int", "", "number of rows"))}
+            words = "not bounded"
+        else:
+            name = value.name if plan.narrowed else f"sum_{value.name}"
+            total = f"CAST(SUM({value.name}){bounding.only_matching} AS BIGINT)"
+            made = {name: (total, Column(name, "int", value.unit, f"sum of {value.name}"))}
+            words = _total_bound("sum", value, bounding)
+        if bounding.needed:
+            plan.bounds[next(iter(made))] = words
+        _aggregate(plan, [folded], made)
+        plan.select.expressions["folded"] = self._frames(before)
+
+    @staticmethod
+    def _value(plan: Plan) -> Column | None:
+        """The column that is summed; None: rows are counted."""
+        if plan.narrowed:
+            shown = plan.select.columns.values()
+            return next((c for c in shown if c.type == "int" and (c.unit == "ns" or c.name.startswith("count"))), None)
+        names = ("blocked", "dur") if plan.noun.name == "sleeps" else ("dur",)
+        return next((plan.all_columns[name] for name in names if plan.has(name)), None)
+
+    @staticmethod
+    def _frames(columns: dict[str, Column]) -> str:
+        """SQL of one text per row."""
+
+        def plain(name: str) -> str:
+            return f"REPLACE({name}, ';', ':')"
+
+        own = f"CASE WHEN {'waker_stack IS NULL' if 'waker_stack' in columns else 'TRUE'} THEN '[no stack]' END"
+        stack = f"COALESCE(stack, {own})"
+        waker = "ARRAY_TO_STRING(LIST_REVERSE(STRING_SPLIT(waker_stack, ';')), ';')"
+        parts = [plain("comm")] if "comm" in columns else []
+        if "stack" in columns:
+            parts.append(stack)
+            if "waker_stack" in columns:
+                ends = f", {plain('waker_comm')}" if "waker_comm" in columns else ""
+                parts.append(f"CASE WHEN waker_stack IS NOT NULL THEN CONCAT_WS(';', '--', {waker}{ends}) END")
+        else:
+            parts = [plain("waker_comm")] if "waker_comm" in columns else []
+            parts.append("COALESCE(waker_stack, '[no stack]')")
+        return f"CONCAT_WS(';', {', '.join(parts)})"
+
+
+STAGES: tuple[type[Stage], ...] = (Count, Totals, Percentiles, Top, Sort, Limit, Pick, Folded)

@@ -126,6 +126,14 @@ class Tape:
         gaps = (Lost(*row) for row in rows)
         return [gap for gap in gaps if self._all_gaps or gap.stream is None or gap.stream in streams]
 
+    def stack_names(self, ids: set[int]) -> dict[int, str]:
+        """Functions of these stacks, from the outermost to the innermost, joined by ``;``; of those that are known."""
+        head = self._relations.with_clause(["stack"])
+        found = self.database.execute(
+            f"{head}\nSELECT stack_id, folded FROM stack WHERE stack_id IN (SELECT unnest($ids))", {"ids": sorted(ids)}
+        )
+        return dict(found.rows())
+
     def merged(self, rows: Iterable[Row], gaps: list[Lost]) -> Iterator[Row | Lost]:
         """Rows, each gap before the first of them that is not earlier than its end; takes what it gives from ``gaps``.
 

@@ -21,10 +21,16 @@ from tracectl.store.errors import NotRecordedError, UserError
 # name -> module:class. One consumer of the event stream each.
 TOOLS = {
     "runqslower": "tracectl.toolview_runqslower:RunqSlower",
+    "offwaketime": "tracectl.toolview_offwaketime:OffWakeTime",
+    "epoll": "tracectl.toolview_epoll:Epoll",
 }
 # A view learns of a gap so much before the gap ends, at the latest when it begins. Live, events are held back for as
 # long, so that the output is the same live and on replay.
 LOOKAHEAD_NS = 500_000_000
+
+
+# Ids of stacks -> the functions of those that are known, from the outermost to the innermost, joined by ";".
+StackNames = Callable[[set[int]], dict[int, str]]
 
 
 class ToolView(ABC):
@@ -34,13 +40,14 @@ class ToolView(ABC):
         tool: its name.
         kinds: kinds it reads; those not in the capture are left out.
         record: what to record for it, as ``record -e`` takes it.
-        columns: of the rows it is given, in order; ``kind`` and ``ts`` first.
+        columns: of the rows it is given, in order; ``kind`` and ``ts`` first. Known once it was opened.
+        stacks: kinds that need their call stacks recorded.
     """
 
     tool: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]]
     record: ClassVar[tuple[str, ...]]
-    columns: ClassVar[tuple[str, ...]]
+    columns: tuple[str, ...]
     stacks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -87,8 +94,8 @@ class ToolView(ABC):
     def lost(self, gap: Lost) -> None:
         """Take a gap, ahead of the events that it may concern where :data:`LOOKAHEAD_NS` allows it."""
 
-    def end(self) -> None:  # noqa: B027 -- most views have printed everything by then
-        """There are no more events."""
+    def end(self, names: StackNames) -> None:  # noqa: B027 -- most views have printed everything by then
+        """There are no more events; ``names`` tells what is known of stacks by now."""
 
     def need(self, capture: Capture, *alternatives: str) -> str:
         """The first of these kinds that was recorded.
@@ -200,9 +207,9 @@ class Player:
             for page in tape.pages():
                 self.feed(page, pace)
         except KeyboardInterrupt:  # the tools tell what they have
-            self.finish()
+            self.finish(tape.stack_names)
             raise
-        self.finish()
+        self.finish(tape.stack_names)
 
     def add_gaps(self, gaps: Iterable[Lost]) -> None:
         """Take gaps; none may be known earlier than an event that was given already."""
@@ -222,11 +229,11 @@ class Player:
             event(row)
         self.flush()
 
-    def finish(self) -> None:
+    def finish(self, names: StackNames) -> None:
         """There are no more events."""
         while self._gaps:
             self.view.lost(heapq.heappop(self._gaps)[2])
-        self.view.end()
+        self.view.end(names)
         self.flush()
 
     def flush(self) -> None:

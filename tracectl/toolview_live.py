@@ -60,10 +60,13 @@ class Follower:
     _gaps: set[tuple[object, ...]] = field(default_factory=set)
     _late: bool = False
 
+    @property
+    def _directory(self) -> Path:
+        return self.output.with_name(self.output.name + SEGMENTS_SUFFIX)
+
     def catch_up(self) -> None:
         """Take in the segments that were finished since the last call, and play what is ready."""
-        directory = self.output.with_name(self.output.name + SEGMENTS_SUFFIX)
-        for path in sorted(directory.glob("*.parquet"), key=by_number):
+        for path in sorted(self._directory.glob("*.parquet"), key=by_number):
             if path not in self._read:
                 self._segment(path)
                 self._read.add(path)
@@ -81,8 +84,8 @@ class Follower:
                 split = bisect_right(page, self._until, key=_ts)
                 earlier += split
                 self._play(page[split:])
-        self._late |= earlier != played
-        player.finish()
+            self._late |= earlier != played
+            player.finish(tape.stack_names)
         if self._late:
             self.note("events came more than half a second late: a replay of the capture may print other lines")
 
@@ -90,14 +93,16 @@ class Follower:
         """There will be no capture: play what is known."""
         if self._player is not None:
             self._play(self._held)
-            self._player.finish()
+            opened = Capture.open(self._directory)
+            with opened.database(threads=1) as database:
+                self._player.finish(self._tape(opened, database).stack_names)
 
     def _segment(self, path: Path) -> None:
         opened = Capture.open(path)
+        self._begin(opened)
         with opened.database(threads=1) as database:
             tape = self._tape(opened, database)
             rows = [row for page in tape.pages() for row in page]
-            self._begin(opened)
             self._take_gaps(tape)
         self._held += rows
         if opened.footer.late:

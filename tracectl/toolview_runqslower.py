@@ -25,7 +25,7 @@ class RunqSlower(ToolView):
     tool = "runqslower"
     kinds: ClassVar[tuple[str, ...]] = ("sched_switch", "sched_wakeup", "sched_wakeup_new", "sched_waking")
     record: ClassVar[tuple[str, ...]] = ("sched_switch", "sched_wakeup", "sched_wakeup_new")
-    columns: ClassVar[tuple[str, ...]] = (
+    columns = (
         "kind", "ts", "pid", "tid", "comm", "prev_state", "next_tid", "next_comm", "target_tid", "target_pid",
     )  # fmt: skip
 

@@ -42,6 +42,7 @@ SELECT
     waking.context, -- text?: what the waker ran in: task, softirq, hardirq, hrtimer, ipi, nmi, unknown
     waking.context_vec, -- int?: softirq vector or irq number of that context
     waking.vec_name, -- text?: its name, such as NET_RX
+    waking.seq AS waking_seq, -- int?: order of the waking
     CASE WHEN certain THEN next_cpu END AS end_cpu, -- int?: the CPU it came back on
     CASE WHEN certain THEN next_seq END AS end_seq, -- int?: order of the switch-in
     CASE WHEN certain THEN since_ts END AS since_ts, -- int? clock: begin of what the row depends on
