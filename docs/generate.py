@@ -228,7 +228,7 @@ def markdown(docstring: str) -> str:
     return docstring.replace("``", "`")
 
 
-# ---- README.md, tutorial.md ----
+# ---- README.md, tutorial.md, replay.md ----
 
 _SESSION = re.compile(r"```console\n\$ tracectl (.*)\n(?:.*\n)*?```\n")
 _SHELL = re.compile(r"```text\n(tracectl> (?:.*\n)*?)```\n")
@@ -260,10 +260,8 @@ def printed(arguments: str, stdin: str = "") -> str:
     """
     command = [sys.executable, "-m", "tracectl", *shlex.split(arguments)]
     # Nothing of the user's own, such as saved questions, gets into the documentation.
-    environment = os.environ | {"XDG_CONFIG_HOME": os.devnull}
-    done = subprocess.run(
-        command, cwd=ROOT, input=stdin, stdout=subprocess.PIPE, text=True, check=True, env=environment
-    )
+    environment = os.environ | {"XDG_CONFIG_HOME": os.devnull, "TZ": "UTC"}
+    done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, check=True, env=environment)
     return done.stdout
 
 
@@ -282,6 +280,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "README.md": session_page(ROOT / "README.md"),
         DOCS / "tutorial.md": session_page(DOCS / "tutorial.md"),
+        DOCS / "replay.md": session_page(DOCS / "replay.md"),
         DOCS / "events.md": events_page(),
         DOCS / "cli.md": cli_page(),
         DOCS / "language.md": with_part("language.md", language_part()),

@@ -102,7 +102,9 @@ actor: "softirq" (WORD | UINT)? -> softirq
     def _need_context(self, plan: Plan, node: Node) -> None:
         plan.context_asked = True
         if not plan.scene.context:
-            plan.require(((frozenset({"softirq_entry", "softirq_exit"}),),), "the waker's context", place_of(node))
+            needs = ((frozenset({"softirq_entry", "softirq_exit"}),),)
+            instead = 'who was current at the waking is known: by comm "swapper/*", by comm "ksoftirqd/*"'
+            plan.require(needs, "the waker's context", place_of(node), instead)
 
 
 class NotBy(By):

@@ -110,7 +110,7 @@ def _choices(accepted: set[str]) -> tuple[list[str], list[str]]:
     if stages <= accepted:
         choices.append(f"a stage ({', '.join(stage_words())})")
         words += stage_words()
-        keywords = {terminal: word for terminal, word in keywords.items() if terminal not in stages}
+        keywords = {terminal: word for terminal, word in keywords.items() if word not in stage_words()}
         accepted = accepted - {"TOTAL", "PERCENTILE"}
     choices += sorted(keywords.values())
     rest = {_IN_WORDS[terminal] for terminal in accepted if not terminal.startswith("_") or terminal in _IN_WORDS}

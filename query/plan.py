@@ -220,8 +220,11 @@ class Plan:
             end=place.end,
         )
 
-    def require(self, needs: tuple[tuple[frozenset[str], ...], ...], who: str, place: Place) -> None:
+    def require(self, needs: tuple[tuple[frozenset[str], ...], ...], who: str, place: Place, instead: str = "") -> None:
         """Make sure that what is needed was recorded.
+
+        Args:
+            instead: what can be asked of this capture.
 
         Raises:
             NotRecordedError: names what is missing and the option that records it.
@@ -233,7 +236,7 @@ class Plan:
         first = sorted({kind for need in unmet for kind in need[0]} - (self.scene.kinds or set()))
         raise NotRecordedError(
             f"{who} cannot be told from this capture: not recorded: {'; '.join(choices)}",
-            f"record again with: tracectl record -e {','.join(first)}",
+            f"record again with: tracectl record -e {','.join(first)}{f'; {instead}' if instead else ''}",
             text=self.text,
             start=place.start,
             end=place.end,

@@ -190,6 +190,7 @@ def _read_chrome(chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
 
 def _read_epoll_log(chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
     log = EpollLog()
+    spool.start_ts = 0  # its times count from when the script began
     for block in blocks(chunks):
         add_rows(spool, log.rows(block), "ep_poll_interact")
     return Counter()

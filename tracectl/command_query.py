@@ -60,6 +60,7 @@ class Target:
         from tracectl import output, render
 
         form = output.format_of(self.form, self.path)
+        folded = form == "table" and shown.columns[:1] == ["folded"]
         with output.destination(self.path, form, self.force) as stream:
             if form in output.BINARY:
                 arrow = shown.arrow()
@@ -74,10 +75,12 @@ class Target:
                         output.write_json(stream, shown.columns, rows, shown.extra())
                     case "csv":
                         output.write_csv(stream, shown.columns, rows)
+                    case _ if folded:
+                        output.write_folded(stream, rows)
                     case _:
                         table = render.Table(shown.columns, rows, shown.units, start_ts, notes)
                         render.write_table(table, stream, None if self.everything else TERMINAL_ROWS)
-        if form in ("csv", *output.BINARY):
+        if folded or form in ("csv", *output.BINARY):
             for note in notes:
                 click.echo(f"tracectl: {render.plain(note)}", err=True)
 

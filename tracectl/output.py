@@ -106,6 +106,11 @@ def write_json(
     stream.write("}\n")
 
 
+def write_folded(stream: IO[str], rows: Sequence[Sequence[Any]]) -> None:
+    """``frame;frame value`` lines, as flamegraph.pl and its kin read them; what has no value is left out."""
+    stream.writelines(f"{visible(str(row[0]))} {row[1]}\n" for row in rows if row[1])
+
+
 def write_csv(stream: IO[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A header and the rows as RFC 4180 has it, null as nothing. On a terminal, control characters are made visible."""
     show: Callable[[object], object] = _shown if stream.isatty() else exact

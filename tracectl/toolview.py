@@ -76,8 +76,6 @@ class ToolView(ABC):
         self.note = note
         self.start_ts = capture.start_ts
         self.clock = Clock.of(capture)
-        if not self.clock.known:
-            note("this capture does not tell the time of day: times are seconds since its start")
         if capture.filter:
             note(f"the recording was filtered ({capture.filter}): other threads' events are not in it")
         self.begin(capture)

@@ -38,6 +38,10 @@ class Epoll(ToolView):
         "sys_exit_accept", "sys_exit_accept4", "sys_enter_close",
     )  # fmt: skip
     record: ClassVar[tuple[str, ...]] = ("sched_waking", "epoll")
+    # What the script itself traces, besides a function of user space.
+    script: ClassVar[tuple[str, ...]] = (
+        "sys_exit_epoll_wait", "inet_csk_accept", "sys_exit_accept4", "sys_enter_close",
+    )  # fmt: skip
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("pid", type=int, metavar="PID")
@@ -49,9 +53,7 @@ class Epoll(ToolView):
                 "epoll cannot be told from this capture: what a wakeup came through was not recorded",
                 f"record again with: tracectl record -e {','.join(self.record)}",
             )
-        absent = [
-            kind for kind in self.kinds if kind not in capture.kinds and kind[-4:] not in ("wait", "cept", "ait2")
-        ]
+        absent = [kind for kind in self.script if kind not in capture.kinds]
         if absent:
             self.note(f"not recorded, so that their lines are missing: {', '.join(absent)}")
         self._callbacks = _callbacks(capture)
@@ -123,12 +125,12 @@ class Epoll(ToolView):
 
 def _callbacks(capture: Capture) -> dict[str, dict[str, str]]:
     """Kinds that stand for the script's user-space callback: field -> column of the capture."""
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for kind, event in capture.catalogue.events.items():
         names = " ".join((kind, *event.probes)).lower()
         if kind in capture.kinds and any(word in names for word in _CALLBACK):
             fields = {name.removeprefix("arg_"): stored for name, (stored, _) in kind_columns(event).items()}
-            found[kind] = {name: fields[name] for name in ("object", "fd", "events") if name in fields}
+            found[kind] = {name: stored for name, stored in fields.items() if name in ("object", "fd", "events")}
     return found
 
 

@@ -1,8 +1,8 @@
 """BCC's offwaketime: time off the CPU, summed by the stack of the thread that slept and the stack of its waker.
 
 https://github.com/iovisor/bcc, tools/offwaketime.py. As there, a wait lasts from the switch-out, in any state, to the
-switch-in, and its waker is the last one that woke the thread. Other than there, a stack keeps its innermost function, and
-the idle threads are left out (there, those of all CPUs are one).
+switch-in, and its waker is the last one that woke the thread. Other than there, a stack keeps its innermost function,
+and the idle threads are left out (there, those of all CPUs are one).
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class _End:
 class OffWakeTime(ToolView):
     """``offwaketime [-p PIDS | -t TIDS] [-U | -K] [-d] [-f] [-m MIN_US] [-M MAX_US] [duration]``.
 
+    As in the tool, a wait that -m or -M leaves out leaves its waker to the thread's next wait.
+
     Waits that a loss touches are not counted, nor those whose waker a loss may have hidden.
     """
 
@@ -51,8 +53,8 @@ class OffWakeTime(ToolView):
         which = parser.add_mutually_exclusive_group()
         which.add_argument("-p", "--pid", type=_numbers, metavar="PIDS")
         which.add_argument("-t", "--tid", type=_numbers, metavar="TIDS")
-        which.add_argument("-u", "--user-threads-only", action=_Unknown, help=argparse.SUPPRESS)
-        which.add_argument("-k", "--kernel-threads-only", action=_Unknown, help=argparse.SUPPRESS)
+        which.add_argument("-u", "--user-threads-only", action=_Unknown, nargs=0, help=argparse.SUPPRESS)
+        which.add_argument("-k", "--kernel-threads-only", action=_Unknown, nargs=0, help=argparse.SUPPRESS)
         shown = parser.add_mutually_exclusive_group()
         shown.add_argument("-U", "--user-stacks-only", action="store_true")
         shown.add_argument("-K", "--kernel-stacks-only", action="store_true")
@@ -178,9 +180,6 @@ class OffWakeTime(ToolView):
 
 class _Unknown(argparse.Action):
     """An option of the original that a capture cannot answer."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, nargs=0, **options)
 
     def __call__(self, *_: object) -> None:
         raise UserError(

@@ -43,6 +43,8 @@ class RunqSlower(ToolView):
             self.note("sched_wakeup was not recorded: waits begin at sched_waking, some microseconds earlier")
         if "sched_wakeup_new" not in capture.kinds:
             self.note("sched_wakeup_new was not recorded: the first wait of new threads is not known")
+        if not self.clock.known:
+            self.note("this capture does not tell the time of day: TIME is in seconds since its start")
         self._begun: dict[int, int] = {}
         self._blind_until = -(2**63)
         self.write(f"Tracing run queue latency higher than {self.options.min_us} us\n")

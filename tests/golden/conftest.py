@@ -38,16 +38,21 @@ class Trace:
             self.rows.append({"ts": ts, "cpu": cpu, "kind": kind, "comm": comm, "tid": tid, "pid": pid, **columns})
         return self
 
-    def switch(self, ts: int, cpu: int, prev: str, state: str, into: str) -> Trace:
+    def switch(  # noqa: PLR0917 -- a line of a trace is read by position
+        self, ts: int, cpu: int, prev: str, state: str, into: str, kstack: int | None = None, ustack: int | None = None
+    ) -> Trace:
         """``prev`` leaves the CPU in ``state``, ``into`` gets it."""
         comm, tid, _ = _thread(into)
-        return self.event(ts, cpu, "sched_switch", prev, prev_state=state, next_comm=comm, next_tid=tid)
+        columns = {"prev_state": state, "next_comm": comm, "next_tid": tid, "kstack": kstack, "ustack": ustack}
+        return self.event(ts, cpu, "sched_switch", prev, **columns)
 
     def waking(  # noqa: PLR0917 -- a line of a trace is read by position
-        self, ts: int, cpu: int, waker: str, target: str, context: str | None = "task", vec: int | None = None
-    ) -> Trace:
+        self, ts: int, cpu: int, waker: str, target: str, context: str | None = "task", vec: int | None = None,
+        kstack: int | None = None, ustack: int | None = None,
+    ) -> Trace:  # fmt: skip
         """``waker`` (whoever was current) wakes ``target``."""
-        return self._about(ts, cpu, "sched_waking", waker, target, context=context, context_vec=vec)
+        columns = {"context": context, "context_vec": vec, "kstack": kstack, "ustack": ustack}
+        return self._about(ts, cpu, "sched_waking", waker, target, **columns)
 
     def wakeup(self, ts: int, cpu: int, current: str, target: str) -> Trace:
         """``target`` is in a run queue."""
@@ -75,6 +80,13 @@ class Trace:
         """A device interrupt's handler from ``ts`` to ``end``."""
         self.event(ts, cpu, "irq_handler_entry", irq=irq, irq_name=name)
         return self.event(end, cpu, "irq_handler_exit", irq=irq, ret=1)
+
+    def stack(self, number: int, folded: str) -> Trace:
+        """A call stack, from the outermost function to the innermost; the capture says that stacks were recorded."""
+        stacks = ["kstack", "ustack"]
+        self.options["filled"] = dict.fromkeys(("sched_switch", "sched_waking"), stacks)
+        self.rows.append({"ts": 0, "cpu": None, "kind": "stack", "stack_id": number, "folded": folded})
+        return self
 
     def lost(self, from_ts: int, ts: int, cpu: int | None, stream: str | None, count: int | None = 1) -> Trace:
         """A gap."""

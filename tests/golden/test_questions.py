@@ -45,7 +45,7 @@ def busy(trace: Any, capture_of: Any) -> Any:
     trace.softirq(70, 80, 0, 3)
     trace.irq(82, 84, 0, 11)
     trace.options["kinds"] = ALL_KINDS
-    trace.options["filled"] = {"sched_waking": ["fd"]}
+    trace.options["filled"] = {"sched_waking": ["fd", "kstack"], "sched_switch": ["kstack"]}
     return capture_of(trace)
 
 

@@ -30,6 +30,12 @@ def test_the_page_on_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_doctest("\n".join(blocks), "python.md") > 10
 
 
+def test_the_page_on_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs/replay.md").read_text(encoding="utf-8")
+    assert run_doctest("\n".join(re.findall(r"```pycon\n(.*?)```", page, re.DOTALL)), "replay.md") > 5
+
+
 def test_the_page_on_python_names_what_there_is() -> None:
     page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
     for name in tracectl.__all__:
