@@ -153,14 +153,17 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
     head = relations.with_clause(made.relations)
     sql = f"{head}\n{made.select.sql()}"
     result, found = _run(base, sql, made)
+    parameters = made.parameters
     if made.select.qualified and found.exact:
         # Nothing was left open: the plain statement gives the same rows, and is easier to read.
-        sql = f"{head}\n{plan(query, made.scene, settled=True).select.sql()}"
+        plain = plan(query, made.scene, settled=True)
+        head, parameters = relations.with_clause(plain.relations), plain.parameters
+        sql = f"{head}\n{plain.select.sql()}"
     if strict and not found.exact:
         raise StrictError(f"not an exact answer: {found}", "leave out --strict, or record again with a larger --buffer")
     units = {name: made.select.columns[name].unit for name in result.columns if made.select.columns[name].unit}
     return Answer(
-        result.columns, units, sql, made.parameters, found, made, list(made.notes), result, head,
+        result.columns, units, sql, parameters, found, made, list(made.notes), result, head,
         lambda: absent(base, relations, made),
     )  # fmt: skip
 
@@ -178,8 +181,9 @@ def _run(database: Database, sql: str, made: Plan) -> tuple[Result, Qualificatio
         found = Qualification("exact")
         columns = [name for name in columns if name not in made.bound_columns]
     else:
+        gaps = made.gaps if undetermined else loss.gaps
         at_most = None if loss.at_most is None else loss.at_most + undetermined
-        found = Qualification("missing", at_most, loss.gaps, undetermined, loss.filter, dict(made.bounds))
+        found = Qualification("missing", at_most, gaps, undetermined, loss.filter, dict(made.bounds))
     if not made.select.qualified:
         return database.execute(sql, made.parameters), found
     return database.execute(sql.format(", ".join(quote_name(name) for name in columns))), found

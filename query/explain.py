@@ -21,9 +21,17 @@ def explain(text: str, scene: Scene | None = None) -> str:
     lines += [f"{'conditions' if n == 0 else '':12}{condition}" for n, condition in enumerate(made.conditions)]
     lines += [f"{'stages' if n == 0 else '':12}{stage}" for n, stage in enumerate(made.stages)]
     lines.append(f"columns     {', '.join(made.select.columns)}")
-    lines.append(f"depends on  {_depends(made, made.evidence)}")
+    lines += [
+        f"{'depends on' if n == 0 else '':12}{depends}" for n, depends in enumerate(dict.fromkeys(_evidence(made)))
+    ]
     lines += [f"note        {note}" for note in made.notes]
     return "\n".join(lines)
+
+
+def _evidence(made: Plan) -> list[str]:
+    """What the question's rows depend on, then those of the questions inside it."""
+    inside = (line for one in made.related for line in _evidence(one.inner))
+    return [_depends(made, made.evidence), *inside]
 
 
 def _depends(made: Plan, evidence: Evidence) -> str:

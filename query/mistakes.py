@@ -104,7 +104,7 @@ def _choices(accepted: set[str]) -> tuple[list[str], list[str]]:
     choices: list[str] = []
     clauses = {keyword_terminal(word) for word in clause_words()}
     if clauses <= accepted:
-        choices.append(f"a clause ({', '.join(clause_words())})")
+        choices.append(f"a clause ({', '.join(dict.fromkeys(clause_words()))})")
         keywords = {terminal: word for terminal, word in keywords.items() if terminal not in clauses}
     stages = {keyword_terminal(word) for word in ("count", "top", "sort", "limit", "select")}
     if stages <= accepted:

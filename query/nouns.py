@@ -19,6 +19,7 @@ class Noun:
         subjects: (tid, pid, comm) columns of the threads that a row is about: ``of`` means any of them.
         state: the column that ``in state`` means; empty: none.
         argument: what a word after the noun picks: ``vector`` (softirqs net_rx), ``kind`` (events sched_waking).
+        links: columns that can tie a row to one of another noun, the best first; none: a row is at no moment.
         order: columns that put the rows in an order which is the same every time.
         examples: questions, executed by tests and shown in docs/language.md.
     """
@@ -29,6 +30,7 @@ class Noun:
     state: str = ""
     argument: str = ""
     order: tuple[str, ...] = ("seq",)
+    links: tuple[str, ...] = ("tid", "cpu")
     examples: tuple[str, ...] = ()
 
     @property
@@ -63,7 +65,14 @@ NOUNS: tuple[Noun, ...] = (
             "wakeups on port 15006 | count by comm, fd",
         ),
     ),
-    Noun("switches", ("switches", "switch"), _SWITCHED, "prev_state", examples=("switches | count by prev_state",)),
+    Noun(
+        "switches",
+        ("switches", "switch"),
+        _SWITCHED,
+        "prev_state",
+        links=("cpu",),
+        examples=("switches | count by prev_state",),
+    ),
     Noun("runs", ("runs", "run"), state="end_state", examples=('runs of comm "wrk:*" | sum dur by comm',)),
     Noun(
         "delays",
@@ -75,14 +84,16 @@ NOUNS: tuple[Noun, ...] = (
         "softirqs",
         ("softirqs", "softirq"),
         argument="vector",
+        links=("cpu",),
         examples=("softirqs net_rx over 50us", "softirqs | sum dur by name"),
     ),
-    Noun("irqs", ("irqs", "irq"), examples=("irqs | sum dur by source, name",)),
+    Noun("irqs", ("irqs", "irq"), links=("cpu",), examples=("irqs | sum dur by source, name",)),
     Noun("epolls", ("epolls", "epoll"), examples=('epolls of comm "wrk:*" by softirq | count by comm, events',)),
     Noun(
         "callbacks",
         ("callbacks", "callback"),
         state="tcp_state",
+        links=("socket", "cpu"),
         examples=("callbacks on port 15006 | count by fd, tcp_state",),
     ),
     Noun("accepts", ("accepts", "accept"), examples=("accepts | count by comm",)),
@@ -91,11 +102,12 @@ NOUNS: tuple[Noun, ...] = (
         "connections",
         ("connections", "connection"),
         state="new_state",
+        links=("socket",),
         examples=("connections on port 15006 in state established",),
     ),
     Noun("samples", ("samples", "sample"), examples=("samples | count by comm",)),
-    Noun("lost", ("lost", "losses", "loss"), (), examples=("lost | sum lost_count by stream, cpu",)),
-    Noun("tasks", ("tasks", "task"), order=("seq", "tid"), examples=('tasks of comm "wrk:*"',)),
+    Noun("lost", ("lost", "losses", "loss"), (), links=(), examples=("lost | sum lost_count by stream, cpu",)),
+    Noun("tasks", ("tasks", "task"), order=("seq", "tid"), links=(), examples=('tasks of comm "wrk:*"',)),
     Noun(
         "events",
         ("events", "event"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tracectl.query.bounds import Bounding, Loss, tri_state
+from tracectl.query.linked import Related, joined
 from tracectl.query.nouns import Noun
 from tracectl.query.select import Select
 from tracectl.query.values import Place, did_you_mean, listed
@@ -16,6 +18,7 @@ from tracectl.store.events import Catalogue
 from tracectl.store.relations import Column, EvidenceRule, View, views
 
 if TYPE_CHECKING:
+    from tracectl.query.start import Query
     from tracectl.store.capture import Capture
 
 Value = int | float | str | bool
@@ -105,8 +108,12 @@ class Plan:
         certainty_asked: whether a condition is about what was lost itself: nobody can count the rows it will have.
         descent_asked: whether a condition is about cgroups, and forks were lost that would tell.
         inside: whether the recording's own filter keeps all threads that the question is about.
+        related: relations of the rows to those of other questions (query/linked.py).
+        settled: take it that every row tells whether it matches.
+        nested: makes a plan of a question inside this one, with its clauses applied.
         loss_in: tells what is missing from some evidence.
         loss: what is missing from the evidence.
+        gaps: how many gaps touch it, or that of the questions inside.
         bound_columns: columns that only say how far others can be off.
         bounding: how aggregates of the rows so far are bounded; None once that cannot be told any more.
         bounds: column of the answer -> what its value is when the answer is not exact, as ``at least``.
@@ -130,8 +137,12 @@ class Plan:
     certainty_asked: bool = False
     descent_asked: bool = False
     inside: bool = False
+    related: list[Related] = field(default_factory=list)
+    settled: bool = False
+    nested: Callable[[Query], Plan] | None = None
     loss_in: Callable[[Evidence], Loss] = lambda _: Loss()
     loss: Loss = field(default_factory=Loss)
+    gaps: int = 0
     bounding: Bounding | None = None
     bound_columns: set[str] = field(default_factory=set)
     bounds: dict[str, str] = field(default_factory=dict)
@@ -155,20 +166,20 @@ class Plan:
         (self.maybe if open_ended or OPEN in sql else self.select.where).append(sql)
         self.conditions.append(words)
 
-    def settle(self, loss: Loss, *, settled: bool = False) -> None:
-        """All clauses were applied, and what is missing from their evidence is known: fix the rows.
-
-        Args:
-            settled: take it that every row tells whether it matches.
-        """
+    def settle(self) -> None:
+        """All clauses were applied: look up what is missing from their evidence, and fix the rows."""
+        loss = self.loss_in(self.evidence)
         if self.certainty_asked and not loss.exact:
             loss = replace(loss, at_most=None)
         if self.scene.filter and self.noun.subjects and not self.inside:
             loss = replace(loss, at_most=None, filter=self.scene.filter)
         unknown = [name for name, there in _UNKNOWN.items() if there(self)]
-        open_ = self.context_asked or self.descent_asked or self.noun.name == "lost" or not loss.exact
-        tri = bool(self.maybe and unknown) and open_
-        tri = tri and not settled
+        unknown += [f"{one.column} IS NULL" for one in self.related]
+        asked = self.context_asked or self.descent_asked or bool(self.related)
+        open_ = asked or self.noun.name == "lost" or not loss.exact
+        tri = bool(self.maybe and unknown) and open_ and not self.settled
+        if self.related:
+            self.select.source, self.select.where = joined(self), []
         if tri:
             guessed = self.evidence.rule.interval == "all" and "certain" in self.all_columns
             source = tri_state(self.select.source, self.select.where, self.maybe, " OR ".join(unknown), guessed=guessed)
@@ -178,6 +189,36 @@ class Plan:
         self.loss = loss
         derived = any(column.derived for column in self.all_columns.values())
         self.bounding = Bounding(loss, tri, "certain" in self.all_columns, derived)
+
+    def relate(self, related: Related) -> None:
+        """Keep only rows that are so related to those of another question, which is settled."""
+        self.related.append(related)
+        self.maybe.append(related.condition)
+        inner = related.inner
+        used = [*inner.relations, *["gaps"] * (related.lossy and not self.settled)]
+        self.relations += [name for name in used if name not in self.relations]
+        self.named += inner.named
+
+    @property
+    def whole_evidence(self) -> Evidence:
+        """The evidence of this question and of those inside it."""
+        whole = replace(self.evidence)
+        for inner in (one.inner.whole_evidence for one in self.related):
+            whole.streams |= inner.streams
+            whole.cpus = None if whole.cpus is None or inner.cpus is None else whole.cpus | inner.cpus
+            whole.start_ts = _both(min, whole.start_ts, inner.start_ts)
+            whole.end_ts = _both(max, whole.end_ts, inner.end_ts)
+        return whole
+
+    @cached_property
+    def start(self) -> str:
+        """Placeholder of the begin of the recording."""
+        return self.parameter(self.scene.start_ts)
+
+    @cached_property
+    def end(self) -> str:
+        """Placeholder of its end."""
+        return self.parameter(self.scene.end_ts)
 
     def error(self, problem: str, remedy: str, place: Place) -> QueryError:
         """An error that points into the question."""
@@ -241,6 +282,10 @@ class Plan:
             start=place.start,
             end=place.end,
         )
+
+
+def _both(choose: Callable[[int, int], int], one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else choose(one, other)
 
 
 OPEN = "OR NULL"  # ends a condition that no row can fail for certain

@@ -3,16 +3,17 @@
 A view file's header has machine-readable lines::
 
     -- one row: what a row is; ``(helper)`` at the end keeps it out of the language
-    -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2]     (or: none)
+    -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2] [lane=cpu] [vanishes]     (or: none)
     -- needs: kind other_kind? one|two a+b|c
     -- filled: column other by kind.column          (where there are such)
 
 The interval goes from a column to a column, or from ``before`` or to ``after`` (the CPU's neighbouring event); ``rows``
-is how many rows one lost event can take away, if more than one. ``needs`` lists kinds; ``?`` marks what a relation can
-do without, ``|`` alternatives, ``+`` what goes together. ``filled`` names columns that a recording fills only when
-asked to, and the optional column of the catalogue that tells whether it did. Each column of the outermost SELECT ends
-with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?`` behind it where the column is derived;
-unit is ``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
+is how many rows one lost event can take away, if more than one; rows of one ``lane`` do not overlap; ``vanishes``: the
+loss of an earlier event than the one it is named after can take a row away. ``needs`` lists kinds; ``?`` marks what a
+relation can do without, ``|`` alternatives, ``+`` what goes together. ``filled`` names columns that a recording fills
+only when asked to, and the optional column of the catalogue that tells whether it did. Each column of the outermost
+SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?`` behind it where the column is
+derived; unit is ``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _COLUMN = re.compile(
 _HEADER = re.compile(r"^-- (one row|evidence|needs|filled):[ ]?(.*)$", re.MULTILINE)
 _EVIDENCE = re.compile(
     r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)(?: rows=(?P<rows>\d+))?"
+    r"(?: lane=(?P<lane>\w+))?(?P<vanishes> vanishes)?"
 )
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _USED = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_]\w*)")
@@ -72,12 +74,17 @@ class EvidenceRule:
         own_cpu: whether only the row's own CPU matters; else every CPU.
         interval: ``ts..end_ts`` by column names, or ``all``: a row stands for no event in particular.
         rows_per_event: how many rows an event that was lost can have taken away.
+        lane: column of which rows with the same value do not overlap; empty: there is none, or rows do not last.
+        vanishes: whether the loss of an earlier event than the one it is named after can take a row away. Others are
+            there, not certain, as long as that event is.
     """
 
     streams: tuple[str, ...] = ()
     own_cpu: bool = False
     interval: str = "all"
     rows_per_event: int = 1
+    lane: str = ""
+    vanishes: bool = False
 
     @property
     def starts_at_row(self) -> bool:
@@ -130,7 +137,10 @@ def _read_view(name: str, text: str) -> View:
     rule = EvidenceRule()
     if match:
         streams = tuple(match["streams"].split(","))
-        rule = EvidenceRule(streams, match["cpus"] == "own", match["interval"], int(match["rows"] or 1))
+        rule = EvidenceRule(
+            streams, match["cpus"] == "own", match["interval"], int(match["rows"] or 1), match["lane"] or "",
+            bool(match["vanishes"]),
+        )  # fmt: skip
     columns = {}
     for line in text.splitlines():
         found = _COLUMN.match(line)

@@ -41,6 +41,12 @@ _CLAUSE_FORMS = {
     "under": "under 50us",
     "in_state": "in state D",
     "where": "where CONDITION on columns",
+    "during": "during Q",
+    "not_during": "not during Q",
+    "followed_by": "followed by Q within 1ms",
+    "not_followed_by": "not followed by Q within 1ms",
+    "after_row": "after Q within 1ms",
+    "not_after_row": "not after Q within 1ms",
 }
 
 
@@ -133,6 +139,7 @@ def about(word: str) -> str:
     """
     from tracectl import saved
     from tracectl.query.clauses import CLAUSES
+    from tracectl.query.mistakes import clause_words
     from tracectl.query.nouns import BY_NAME
     from tracectl.query.stages import STAGES
 
@@ -144,7 +151,8 @@ def about(word: str) -> str:
     if wanted in BY_NAME:
         return _noun(BY_NAME[wanted])
     # What is typed, and what the documentation calls it: sum is one of the totals, select is pick.
-    names = {_word(one): one for one in CLAUSES} | {_word(one): one for one in STAGES}
+    names: dict[str, type[Clause] | type[Stage]] = dict(zip(reversed(clause_words()), reversed(CLAUSES), strict=True))
+    names |= {_word(clause): clause for clause in CLAUSES} | {_word(stage): stage for stage in STAGES}
     names |= {key: one for one in STAGES for key in _typed(one)}
     if wanted in names:
         return _part(names[wanted])

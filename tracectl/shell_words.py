@@ -254,9 +254,9 @@ def _keywords(state: _State) -> Told:
 @cache
 def sentences() -> Told:
     """The first sentence of each clause's and stage's documentation, by the word that it begins with."""
-    told = {}
+    told: Told = {}
     for word, clause in zip(clause_words(), CLAUSES, strict=True):
-        told[word] = first_sentence(clause)
+        told.setdefault(word, first_sentence(clause))
     for stage in STAGES:
         begin = re.search(r'"([a-z ]+)"', stage.grammar.partition(":")[2])
         if begin and begin[1] != "by":

@@ -1,5 +1,5 @@
 -- one row: a wait in a run queue, from being runnable to getting a CPU
--- evidence: stream=sched cpus=all interval=since_ts..end_ts
+-- evidence: stream=sched cpus=all interval=since_ts..end_ts lane=tid vanishes
 -- needs: sched_switch sched_waking|sched_wakeup sched_wakeup_new?
 -- A wait begins at
 --   wakeup     the first waking while the thread is off the CPU; later ones are repeats. A waking that races with the

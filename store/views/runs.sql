@@ -1,5 +1,5 @@
 -- one row: a slice on a CPU, from switch-in to switch-out
--- evidence: stream=sched cpus=own interval=ts..end_ts
+-- evidence: stream=sched cpus=own interval=ts..end_ts lane=cpu
 -- needs: sched_switch
 -- Per CPU, the thread that a switch brings in is the one that the next switch takes out. Where it is not, or where
 -- switches were lost in between, the switch-in stands alone: not certain. Idle (tid 0) runs like a thread, on each CPU

@@ -1,5 +1,5 @@
 -- one row: a sleep, from the switch-out in S, D or I to the switch-in
--- evidence: stream=sched cpus=all interval=since_ts..end_ts
+-- evidence: stream=sched cpus=all interval=since_ts..end_ts lane=tid
 -- needs: sched_switch sched_waking? sched_wakeup_new?
 -- Exits (X, Z) and stops (T, t) are no sleeps. A thread id used again (sched_wakeup_new) ends what came before. The
 -- first waking counts; where it raced with the switch-out, the thread was blocked for no time at all. Where events were

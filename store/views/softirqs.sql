@@ -1,5 +1,5 @@
 -- one row: one run of a softirq handler
--- evidence: stream=irq cpus=own interval=ts..end_ts
+-- evidence: stream=irq cpus=own interval=ts..end_ts lane=cpu
 -- needs: softirq_entry+softirq_exit
 -- Softirqs do not nest in each other: the next softirq event of that CPU must be the exit of the same vector. Where it
 -- is not, or where events were lost in between, the entry stands alone: not certain.

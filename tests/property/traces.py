@@ -53,6 +53,24 @@ FOCUS: dict[str, tuple[str, str]] = {
     "events": ("sched_switch softirq_entry sys_enter_close", "sched irq epoll"),
 }
 
+# The same for relations between rows, with the nouns that a question can be about.
+RELATED: dict[str, tuple[str, str]] = {
+    "wakeups accepts closes": ("sched_waking sched_waking sys_exit_accept4 sys_enter_close", "sched epoll"),
+    "wakeups softirqs closes": ("softirq_entry softirq_exit softirq_entry softirq_exit sched_waking sys_enter_close",
+                                "irq sched epoll"),
+    "wakeups irqs softirqs": (
+        "irq_handler_entry irq_handler_exit hrtimer_expire_entry hrtimer_expire_exit softirq_entry softirq_exit "
+        "sched_waking", "irq sched",
+    ),
+    "wakeups runs switches closes": ("sched_switch sched_switch sched_waking sys_enter_close", "sched epoll"),
+    "wakeups delays sleeps runs closes": (
+        "sched_switch sched_switch sched_switch sched_waking sched_wakeup_new sys_enter_close", "sched epoll",
+    ),
+    "delays sleeps": ("sched_switch sched_switch sched_switch sched_waking", "sched"),
+    "epolls accepts wakeups": ("sched_waking sys_exit_epoll_wait sys_exit_accept4", "epoll sched"),
+    "connections events": ("inet_sock_set_state sys_enter_close", "net epoll"),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Step:
@@ -103,7 +121,7 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn, focus: str) -> Case:
     """Traces about one noun, and losses that hit it."""
-    kinds, streams = FOCUS[focus]
+    kinds, streams = (FOCUS | RELATED)[focus]
     cpu = st.sampled_from((0, 0, 0, 1))
     state = st.sampled_from(("S", "S", "R", "R+", "D", "I", "X"))
     step = st.builds(

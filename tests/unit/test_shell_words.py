@@ -44,7 +44,7 @@ def words(text: str, names: Names) -> list[str]:
         ("sleeps in", ["sleeps in last", "sleeps in state"]),
         ("sleeps in st", ["sleeps in state"]),
         ("sleeps in state ", ["sleeps in state S", "sleeps in state D", "sleeps in state I"]),
-        ("wakeups NOT", ["wakeups not by"]),
+        ("wakeups NOT", [f"wakeups not {word}" for word in ("by", "during", "followed by", "after")]),
         ("softirqs ne", ["softirqs net_tx", "softirqs net_rx"]),
         ("wakeups by softirq net_r", ["wakeups by softirq net_rx"]),
         ("events sched_mig", ["events sched_migrate_task"]),
