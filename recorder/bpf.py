@@ -9,7 +9,6 @@ import atexit
 import ctypes
 import importlib.util
 import os
-import platform
 import re
 import struct
 import sys
@@ -19,18 +18,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracectl.recorder.headers import stub_tree
+from tracectl.recorder.syscall import map_delete, map_info, map_lookup, map_update, object_info
 from tracectl.store.errors import RecordError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
-_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _OBJ_GET_INFO = 1, 2, 3, 15
 
 # Offset of recursion_misses in struct bpf_prog_info (include/uapi/linux/bpf.h, Linux >= 5.12).
 _RECURSION_MISSES = 208
@@ -44,71 +42,6 @@ _DISTRIBUTION_PACKAGES = (
 
 _INSTALL_BCC = "install the distribution's package: apt-get install python3-bpfcc (PyPI's 'bcc' is something else)"
 _DOCTOR = "tracectl doctor shows what this machine can record"
-
-
-# ---- bpf(2) ----
-
-
-class MapInfo(NamedTuple):
-    """Type and sizes (in bytes) of a BPF map, as the kernel has them."""
-
-    type: int
-    key_size: int
-    value_size: int
-    max_entries: int
-
-
-def _bpf(command: int, attr: bytes) -> int:
-    """bpf(2) with the bytes of its ``union bpf_attr``: a descriptor or 0; OSError when it fails."""
-    number = _BPF_SYSCALL.get(platform.machine())
-    if number is None:
-        raise RecordError(f"recording is not supported on {platform.machine()}", "x86-64 and arm64 machines are")
-    # 128 zero bytes: unused members must be 0, and the kernel accepts any length.
-    buffer = ctypes.create_string_buffer(attr, 128)
-    result: int = _libc.syscall(number, command, ctypes.byref(buffer), len(buffer))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
-
-
-def _object_info(fd: int, size: int) -> bytes:
-    """``struct bpf_map_info`` or ``bpf_prog_info`` of ``fd``, zero where the kernel is older than ``size``."""
-    info = ctypes.create_string_buffer(size)
-    _bpf(_OBJ_GET_INFO, struct.pack("=IIQ", fd, size, ctypes.addressof(info)))
-    return info.raw
-
-
-def map_info(fd: int) -> MapInfo:
-    """What the map behind ``fd`` is."""
-    kind, _, key_size, value_size, max_entries = struct.unpack_from("=5I", _object_info(fd, 32))
-    return MapInfo(kind, key_size, value_size, max_entries)
-
-
-def map_lookup(fd: int, key: bytes, size: int) -> bytes | None:
-    """The value of ``key``, ``size`` bytes (per-CPU maps: 8-byte aligned, once per possible CPU); None if absent."""
-    key_buffer, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(size)
-    try:
-        _bpf(_MAP_LOOKUP, struct.pack("=I4xQQQ", fd, ctypes.addressof(key_buffer), ctypes.addressof(value), 0))
-    except FileNotFoundError:
-        return None
-    return value.raw
-
-
-def map_update(fd: int, key: bytes, value: bytes) -> None:
-    """Set ``key`` to ``value``; OSError (E2BIG when the map is full)."""
-    key_buffer, value_buffer = (ctypes.create_string_buffer(part, len(part)) for part in (key, value))
-    _bpf(_MAP_UPDATE, struct.pack("=I4xQQQ", fd, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0))
-
-
-def map_delete(fd: int, key: bytes) -> bool:
-    """Remove ``key``; False when it was not there."""
-    key_buffer = ctypes.create_string_buffer(key, len(key))
-    try:
-        _bpf(_MAP_DELETE, struct.pack("=I4xQQQ", fd, ctypes.addressof(key_buffer), 0, 0))
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def parse_cpu_list(text: str) -> list[int]:
@@ -216,6 +149,25 @@ def _flush() -> None:
     _libc.fflush(None)
 
 
+# How libbcc's names begin of functions that trace kernel functions; what they trace follows.
+_TRACING_PREFIXES = {"fentry": "kfunc__", "fexit": "kretfunc__"}
+_TYPE_SOFTWARE, _COUNT_SW_CPU_CLOCK = 1, 0  # include/uapi/linux/perf_event.h
+
+
+def _event_name(probe: str) -> str:
+    """A name for the kernel's list of probes, for kernels that still have one."""
+    return re.sub(r"\W", "_", probe, flags=re.ASCII)[-60:]
+
+
+def _arity(function: Any) -> int:
+    """How many arguments follow the program's descriptor: later versions of libbcc take one more."""
+    return len(function.argtypes) - 1
+
+
+def _worded(probe: str) -> str:
+    return probe if probe.partition(":")[0] in ("kprobe", "kretprobe", "uprobe", "uretprobe") else f"tracepoint {probe}"
+
+
 _ERROR_LINE = re.compile(r"error|invalid|not allowed|denied|permitted|R\d .*!", re.IGNORECASE)
 
 
@@ -313,16 +265,41 @@ class Program:
 
     def load(self, fn_name: str, *, raw: bool) -> None:
         """Have the kernel verify a function now, for a raw (else a classic) tracepoint; attaching is quick then."""
+        self.load_as(fn_name, "raw_tracepoint" if raw else "tracepoint")
+
+    def load_as(self, fn_name: str, kind: str, traced: str = "") -> None:
+        """Have the kernel verify a function now.
+
+        Args:
+            kind: ``tracepoint``, ``raw_tracepoint``, ``kprobe`` (for uprobes too), ``perf_event``, ``fentry``,
+                ``fexit``.
+            traced: of the last two, the kernel function.
+        """
         if fn_name in self._functions:
             return
-        kind = self._bpf.RAW_TRACEPOINT if raw else self._bpf.TRACEPOINT
         output: list[str] = []
         try:
             with _captured_output(output):
-                function = self._bpf.load_func(fn_name.encode(), kind)
+                if kind in _TRACING_PREFIXES:
+                    fd = self._load_tracing(fn_name, kind, traced)
+                else:
+                    fd = self._bpf.load_func(fn_name.encode(), getattr(self._bpf, kind.upper())).fd
         except Exception as error:  # BCC raises bare Exception
             raise self._refusal(f"the kernel refused the probe {fn_name}", output, error) from error
-        self._functions[fn_name] = function.fd
+        self._functions[fn_name] = fd
+
+    def _load_tracing(self, fn_name: str, kind: str, traced: str) -> int:
+        """Load a function under the name by which libbcc knows what it traces, past BCC's attaching at once."""
+        module, name = self._bpf.module, fn_name.encode()
+        start, size = self._lib.bpf_function_start(module, name), self._lib.bpf_function_size(module, name)
+        log = ctypes.create_string_buffer(1 << 20)
+        fd = self._lib.bcc_func_load(
+            module, self._bpf.TRACING, f"{_TRACING_PREFIXES[kind]}{traced}".encode(), start, size,
+            self._lib.bpf_module_license(module), self._lib.bpf_module_kern_version(module), 0, log, len(log), None, 0,
+        )  # fmt: skip
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), log.value.decode("utf-8", "replace"))
+        return int(fd)
 
     def load_raw_tracepoint(self, fn_name: str, tp_name: str) -> None:
         """Load (if need be) and attach ``fn_name`` to the raw tracepoint ``tp_name``, e.g. ``sched_switch``."""
@@ -334,19 +311,38 @@ class Program:
         self.load(fn_name, raw=False)
         self._attach(fn_name, tp_name, self._lib.bpf_attach_tracepoint, *tp_name.split(":", maxsplit=1))
 
-    def _attach(self, fn_name: str, tp_name: str, attach: Any, *names: str) -> None:
-        if (fn_name, tp_name) in self._links:
-            raise ValueError(f"{fn_name} is attached to {tp_name} already")
+    def attach_tracing(self, fn_name: str, probe: str) -> None:
+        """Attach a loaded fentry or fexit function."""
+        self._attach(fn_name, probe, self._lib.bpf_attach_kfunc)
+
+    def attach_kprobe(self, fn_name: str, probe: str, symbol: str, *, returns: bool) -> None:
+        """Attach a loaded function to the begin of a kernel function, or to its return."""
+        self._attach(fn_name, probe, self._lib.bpf_attach_kprobe, int(returns), _event_name(probe), symbol, 0, 0)
+
+    def attach_uprobe(self, fn_name: str, probe: str, path: str, offset: int, *, returns: bool) -> None:
+        """Attach a loaded function at an offset in a file, whichever process runs it; or to the return."""
+        arguments = int(returns), _event_name(probe), path, offset, -1, 0
+        self._attach(fn_name, probe, self._lib.bpf_attach_uprobe, *arguments[: _arity(self._lib.bpf_attach_uprobe)])
+
+    def attach_clock(self, fn_name: str, probe: str, cpu: int, hz: int) -> None:
+        """Attach a loaded function to a CPU's clock, so many times a second."""
+        attach = self._lib.bpf_attach_perf_event
+        self._attach(fn_name, f"{probe}/{cpu}", attach, _TYPE_SOFTWARE, _COUNT_SW_CPU_CLOCK, 0, hz, -1, cpu, -1)
+
+    def _attach(self, fn_name: str, probe: str, attach: Any, *arguments: str | int) -> None:
+        if (fn_name, probe) in self._links:
+            raise ValueError(f"{fn_name} is attached to {probe} already")
         output: list[str] = []
+        given = [ctypes.c_longlong(one) if isinstance(one, int) and one > 2**31 else one for one in arguments]
         with _captured_output(output):
-            fd = attach(self._functions[fn_name], *(name.encode() for name in names))
+            fd = attach(self._functions[fn_name], *(one.encode() if isinstance(one, str) else one for one in given))
         if fd < 0:
             reason = _shortened("".join(output), self._debug)
-            raise RecordError(f"the kernel refuses to attach to tracepoint {tp_name}: {reason}", _DOCTOR)
-        self._links[fn_name, tp_name] = fd
+            raise RecordError(f"the kernel refuses to attach to {_worded(probe)}: {reason}", _DOCTOR)
+        self._links[fn_name, probe] = fd
 
     def detach(self, fn_name: str, tp_name: str | None = None) -> None:
-        """Detach ``fn_name`` from one tracepoint, or from all it is attached to; nothing attached is no error."""
+        """Detach ``fn_name`` from one probe, or from all it is attached to; nothing attached is no error."""
         for link in [link for link in self._links if link[0] == fn_name and tp_name in (None, link[1])]:
             os.close(self._links.pop(link))
 
@@ -363,7 +359,7 @@ class Program:
         """
         size = _RECURSION_MISSES + 8
         return {
-            name: int.from_bytes(_object_info(fd, size)[_RECURSION_MISSES:], sys.byteorder)
+            name: int.from_bytes(object_info(fd, size)[_RECURSION_MISSES:], sys.byteorder)
             for name, fd in self._functions.items()
         }
 

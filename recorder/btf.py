@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import struct
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,12 @@ _MEMBER_WORDS = [_PER_MEMBER.get(kind, 0) for kind in range(32)]
 _TRANSPARENT = {_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG}
 _PREFIXES = {_STRUCT: "struct ", _UNION: "union ", _ENUM: "enum ", _ENUM64: "enum ", _FWD: "struct "}
 _QUALIFIERS = {_CONST: "const ", _VOLATILE: "volatile ", _RESTRICT: "", _TYPE_TAG: ""}
+
+
+@cache
+def kernel() -> Btf:
+    """The running kernel's types, read once."""
+    return Btf()
 
 
 class Btf:
@@ -84,6 +91,10 @@ class Btf:
             f"this kernel has no struct member {' nor '.join(paths)}",
             "its version is not supported by this probe; record without the events that need it",
         )
+
+    def func_id(self, name: str) -> int | None:
+        """Number of a function's type; None: this kernel has no such function, or it is inlined everywhere."""
+        return self._named(name, {_FUNC})
 
     def func_args(self, name: str) -> list[tuple[str, str]]:
         """(name, C type) of each argument of a function or of a typedef of a pointer to one.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +12,12 @@ from numpy.typing import NDArray
 
 from tracectl.recorder import tracefs
 from tracectl.recorder.program import Record
+from tracectl.recorder.symbols import KernelSymbols
 from tracectl.store.events import CONTEXTS
 from tracectl.store.schema import arrow_type
 
 Name = Callable[[Any], str | None]
+_NO_ADDRESS = b"\xff" * 16
 
 
 def text_of(raw: bytes) -> str:
@@ -26,32 +25,12 @@ def text_of(raw: bytes) -> str:
     return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
 
-def address_of(raw: bytes) -> str:
-    """An IPv6 address, or the IPv4 one it maps."""
+def address_of(raw: bytes) -> str | None:
+    """An IPv6 address, or the IPv4 one it maps; all ones, which no socket has, stand for none."""
+    if raw == _NO_ADDRESS:
+        return None
     address = ipaddress.IPv6Address(raw)
     return str(address.ipv4_mapped or address)
-
-
-class KernelSymbols:
-    """Names of kernel functions by address, from /proc/kallsyms (read at the first use)."""
-
-    @cached_property
-    def _table(self) -> tuple[list[int], list[str]]:
-        pairs = []
-        for line in Path("/proc/kallsyms").read_text(errors="replace").splitlines():
-            address, kind, name, *_ = line.split()
-            if kind in "tTwW" and int(address, 16):
-                pairs.append((int(address, 16), name))
-        pairs.sort()
-        return [address for address, _ in pairs], [name for _, name in pairs]
-
-    def name(self, address: int) -> str | None:
-        """The function that holds an address; the number where it is not known; None for 0."""
-        if not address:
-            return None
-        addresses, names = self._table
-        at = bisect_right(addresses, address) - 1
-        return names[at] if at >= 0 else hex(address)
 
 
 class Decoder:

@@ -265,7 +265,7 @@ class Drain:
                     self._slab.give_back(start, length)
                     self._counters["bytes"] += length
                 case ("dropped", stream, cpu, drop) if writer:
-                    writer.ledger.dropped(stream, cpu, drop)
+                    writer.dropped(stream, cpu, drop)
                 case ("cycle", ts, delay, cpu_ns) if writer:
                     writer.reader_cpu_ns = cpu_ns
                     writer.cycle(ts, delay)
@@ -354,6 +354,7 @@ def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
         filter=probes.task_filter.describe(),
         missing=selection.missing,
         extra_events=[event_to_json(event) for event in selection.events if event.stream == EXTRA],
+        filled=selection.filled,
         names={"irq": irq_names()},
         complete=False,
         breaks_declared=SWITCH in selection.tracepoints and not probes.task_filter,

@@ -12,8 +12,8 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from tracectl.recorder import attach, btf
 from tracectl.recorder.bpf import Program, cpus
-from tracectl.recorder.btf import Btf
 from tracectl.recorder.filters import MAX_WATCHED, TaskFilter, seed_key
 from tracectl.recorder.program import COUNTERS_PER_STREAM, generate, stream_of_function
 from tracectl.recorder.ring import PAGE_SIZE, PerfRing
@@ -21,6 +21,7 @@ from tracectl.recorder.selection import Selection
 from tracectl.store.errors import UserError
 
 _NEVER = 2**63 - 1
+DEFAULT_FREQUENCY = 99  # not 100: in step with the timer tick, samples would see the same things each time
 # How far ahead of time the gate is set: long enough for the update to be seen on every CPU before it takes effect.
 _GATE_AHEAD_NS = 5_000_000
 # How long a probe that passed the gate may take to hand over its event (an interrupt may hold it up).
@@ -32,6 +33,7 @@ class Probes:
 
     Args:
         buffer_bytes: of each ring; 0: :func:`automatic_buffer`.
+        frequency: of CPU samples, in Hz.
 
     Attributes:
         source: what was generated: records, streams.
@@ -42,10 +44,18 @@ class Probes:
         RecordError: something that recording needs is missing or refused.
     """
 
-    def __init__(self, selection: Selection, task_filter: TaskFilter, buffer_bytes: int, debug: bool = False) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        task_filter: TaskFilter,
+        buffer_bytes: int,
+        debug: bool = False,
+        frequency: int = DEFAULT_FREQUENCY,
+    ) -> None:
         self.selection = selection
+        self._frequency = frequency
         self.task_filter = task_filter
-        self.source = generate(selection, task_filter, Btf())
+        self.source = generate(selection, task_filter, btf.kernel())
         self.streams = self.source.streams
         self.cpus = cpus("online")
         self.rings: dict[tuple[str, int], PerfRing] = {}
@@ -54,9 +64,9 @@ class Probes:
         try:
             self._set_gate(_NEVER, _NEVER)
             for function in self.source.functions:
-                self.program.load(function.name, raw=function.raw)
-            pages = _pages(buffer_bytes or automatic_buffer(len(self.streams) * len(self.cpus)))
-            for stream in self.streams:
+                attach.load(self.program, function.name, function.probe, raw=function.raw)
+            pages = _pages(buffer_bytes or automatic_buffer(len(self.source.rings) * len(self.cpus)))
+            for stream in self.source.rings:
                 map_fd = self.program.map_fd(f"ring_{stream}")
                 for cpu in self.cpus:
                     self.rings[stream, cpu] = PerfRing(cpu, pages, map_fd)
@@ -69,10 +79,7 @@ class Probes:
 
     def _attach(self) -> None:
         for function in self.source.functions:
-            if function.raw:
-                self.program.load_raw_tracepoint(function.name, function.tracepoint.partition(":")[2])
-            else:
-                self.program.load_tracepoint(function.name, function.tracepoint)
+            attach.attach(self.program, function.name, function.probe, raw=function.raw, frequency=self._frequency)
 
     def _seed_filter(self) -> None:
         if not self.task_filter:
@@ -120,6 +127,8 @@ class Probes:
         counts = self.counts()
         losses = {}
         for (stream, cpu), ring in self.rings.items():
+            if stream not in self.streams:
+                continue  # stacks have an account of their own
             total = ring.lost_total()
             losses[stream, cpu] = (
                 int(counts[self.streams.index(stream) * COUNTERS_PER_STREAM + 1, cpu]) if total is None else total

@@ -1,9 +1,6 @@
 /* What every generated program begins with. Expanded by recorder/program.py; no kernel header is included. */
 #include <uapi/linux/ptrace.h>
 
-/* From a tracepoint's program, 0 would hide the event from every other user of that tracepoint (a concurrent perf). */
-#define PASS_ON 1
-
 /* Events outside [from, to] are not emitted: one switch for all CPUs and probes, set ahead of time. */
 struct gate { u64 from, to; };
 BPF_ARRAY(gate, struct gate, 1);
@@ -58,6 +55,12 @@ static __always_inline void context_reset(void) {
     int zero = 0;
     struct context_stack *s = contexts.lookup(&zero);
     if (s) s->depth = 0;
+}
+/* How deep in interrupts this CPU is. */
+static __always_inline u32 context_depth(void) {
+    int zero = 0;
+    struct context_stack *s = contexts.lookup(&zero);
+    return s ? s->depth : 0;
 }
 /* In the top byte the class, below it the vector. */
 static __always_inline u32 context_now(void) {

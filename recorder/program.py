@@ -1,7 +1,7 @@
 """The BPF program of a recording: C generated from the catalogue entries that were selected.
 
-Each tracepoint gets one function, made of up to three parts: keep the task filter's set up to date, follow the CPU's
-interrupt context, emit a row.
+Each probe gets one function, made of up to three parts: keep the task filter's set up to date, follow what the CPU is
+in (interrupts, ep_poll_callback), emit a row.
 """
 
 from __future__ import annotations
@@ -10,17 +10,33 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
 from tracectl.recorder import tracefs
+from tracectl.recorder.attach import USER_PROBES, category_of, is_tracepoint, probe_type
 from tracectl.recorder.btf import Btf
 from tracectl.recorder.filters import TaskFilter, c_followers, c_functions
 from tracectl.recorder.selection import Selection, matching
 from tracectl.store.events import CONTEXTS, KINDS, NEVER_EMITTED_PROBES, VECTOR_CONTEXTS, Event, probe_matches
+from tracectl.store.fields import FRAMES, S32, S64, U64, Field
 
 HEADER_FIELDS = [("ts", "u8"), ("kind", "u4"), ("pid", "i4"), ("tid", "i4"), ("comm", "S16")]
 _HEADER_C = "u64 ts; u32 kind; s32 pid; s32 tid; char comm[16];"
+# Frames of a stack that events refer to: no row of the capture, but what its rows of kind stack are made from.
+STACK = Event(
+    "stack_frames",
+    "stack",
+    "",
+    ("stack:frames",),
+    (
+        Field("frame_count", S32, ""),
+        Field("space", U64, ""),
+        Field("stack_id", S64, ""),
+        Field("frames", FRAMES, ""),
+    ),
+)
 COUNTERS_PER_STREAM = 4  # emitted, ring full, no ring on this CPU, refused otherwise
 
 
@@ -31,7 +47,7 @@ class Record:
     Attributes:
         number: its ``kind`` in the record.
         dtype: the C struct, with the compiler's padding.
-        probes: tracepoints that write it; a ``PROBE`` field holds an index into these.
+        probes: those that write it; a ``PROBE`` field holds an index into these.
     """
 
     number: int
@@ -50,6 +66,11 @@ class Function:
     stream: str
     order: int
 
+    @property
+    def probe(self) -> str:
+        """Where it goes: ``category:event``, ``fentry:function``, …"""
+        return self.tracepoint
+
 
 @dataclass(frozen=True)
 class Source:
@@ -59,12 +80,14 @@ class Source:
         functions: in the order in which they must be attached.
         records: by number.
         streams: in the order of their counters.
+        rings: the streams, and the ring of stacks if there are any.
     """
 
     text: str
     functions: tuple[Function, ...]
     records: dict[int, Record]
     streams: tuple[str, ...]
+    rings: tuple[str, ...]
 
 
 @dataclass
@@ -108,9 +131,16 @@ class _Generator:
                 self._part(tracepoint, raw=True).follow = code
         if "sched_waking" in self.selection.tracepoints:
             self._follow_context()
+        if "ep_poll_callback" in self.selection.tracepoints:
+            self._follow_callbacks()
         for record in records.values():
             self._emit(record, streams.index(record.event.stream))
-        return Source(self._text(records, streams), self._functions(), records, streams)
+        rings = streams
+        if any(column.c in _STACKS for event in self.selection.events for column in event.fields):
+            rings += (STACK.stream,)
+            dtype = np.dtype(HEADER_FIELDS + [(column.name, column.type.numpy) for column in STACK.fields], align=True)
+            records[len(records) + 1] = Record(len(records) + 1, STACK, dtype, STACK.probes)
+        return Source(self._text(records, streams, rings), self._functions(), records, streams, rings)
 
     def _part(self, tracepoint: str, *, raw: bool) -> _Parts:
         return self.parts.setdefault((tracepoint, raw), _Parts(raw))
@@ -126,6 +156,13 @@ class _Generator:
             for tracepoint in matching(event) if event.context else ():
                 part = self._part(tracepoint, raw=True)
                 part.context, part.order = _context_code(event, tracepoint)
+
+    def _follow_callbacks(self) -> None:
+        enter, leave = (self._part(f"{edge}:ep_poll_callback", raw=True) for edge in ("fentry", "fexit"))
+        enter.context, enter.order = "callback_enter(ARG(0), ARG(3));", _ORDER_ENTER
+        leave.context, leave.order = "callback_leave();", _ORDER_LEAVE
+        classic = "sched_switch" in self.selection.tracepoints
+        self._part("sched:sched_switch", raw=not classic).context += "callback_reset();"
 
     # -- rows --
 
@@ -164,7 +201,16 @@ class _Generator:
         ]
         if event.kind == "sched_waking":
             lines.append("u32 context = context_now();")
-        lines += [_assignment(column.type.assign, column.name, column.c, probe_index) for column in event.fields]
+        ctx = "ctx" if event.raw or not is_tracepoint(record.probes[probe_index]) else "args"
+        lines += _beside(event, ctx)
+        through = [column for column in event.fields if _THROUGH.match(column.c)]
+        plain = [column for column in event.fields if column not in through]
+        lines += [_assignment(column.type.assign, column.name, column.c, probe_index) for column in plain]
+        lines += [_emptied(column) for column in through]
+        for column in through:
+            where = "callback" if "CALLBACK" in column.c else "endpoint"
+            code = _assignment(column.type.assign, column.name, column.c, probe_index)
+            lines.append(f"if ({where}) {{ {code} }}")
         base = stream * COUNTERS_PER_STREAM
         if event.kind == "sched_waking":
             lines.append(
@@ -172,36 +218,44 @@ class _Generator:
             )
         lines += [
             f"count({base});",
-            f"int error = ring_{event.stream}.perf_submit({'ctx' if event.raw else 'args'}, &e, sizeof(e));",
+            f"int error = ring_{event.stream}.perf_submit({ctx}, &e, sizeof(e));",
             f"if (error) count_failure({base}, error);",
         ]
         return "\n    ".join(lines)
 
     # -- text --
 
-    def _text(self, records: dict[int, Record], streams: tuple[str, ...]) -> str:
+    def _text(self, records: dict[int, Record], streams: tuple[str, ...], rings: tuple[str, ...]) -> str:
         constants = {f"CONTEXT_{name.upper()}": number for number, name in enumerate(CONTEXTS)}
         constants["COUNTERS"] = COUNTERS_PER_STREAM * len(streams)
         lines = [f"#define {name} {number}" for name, number in constants.items()]
-        lines.append(Path(__file__).with_name("program.c").read_text())
+        lines.append(_c_file("program"))
+        if any(_THROUGH.match(column.c) for record in records.values() for column in record.event.fields):
+            lines.append(_c_file("epoll"))
         lines.append(c_functions(self.task_filter))
         if self.task_filter.comms:
             lines.append(_COMM_OF)
-        lines += [f"BPF_PERF_OUTPUT(ring_{stream});" for stream in streams]
+        lines += [f"BPF_PERF_OUTPUT(ring_{ring});" for ring in rings]
         for record in records.values():
             members = " ".join(column.type.c.format(_member(column.name)) + ";" for column in record.event.fields)
             name = f"struct row_{record.event.kind}"
             lines.append(f"{name} {{ {_HEADER_C} {members} }};")
             lines.append(f'_Static_assert(sizeof({name}) == {record.dtype.itemsize}, "layout");')
+        if rings != streams:
+            lines += [f"#define STACK_KIND {len(records)}", _c_file("stacks")]
         lines += [self._function_text(tracepoint, parts) for (tracepoint, _), parts in self.parts.items()]
         return self._expand("\n".join(lines))
 
-    def _function_text(self, tracepoint: str, parts: _Parts) -> str:
+    def _function_text(self, probe: str, parts: _Parts) -> str:
         body = "\n    ".join(filter(None, (parts.follow, parts.context, parts.emit)))
-        if not parts.raw:
-            body = _with_arguments(body, tracefs.read_format(tracepoint))
-        argument = "struct bpf_raw_tracepoint_args *ctx" if parts.raw else "void *args"
-        return f"int {_function_name(tracepoint, parts.raw)}({argument}) {{\n    {body}\n    return PASS_ON;\n}}"
+        if not parts.raw and is_tracepoint(probe):
+            body = _with_arguments(body, tracefs.read_format(probe))
+        kind = probe_type(probe, raw=parts.raw)
+        returned = "RETURN" in body
+        if returned:
+            body = body.replace("RETURN", f"ARG({len(self.btf.func_args(probe.partition(':')[2]))})")
+        body = f"{body}\n    return PASS_ON;".replace("PASS_ON", str(kind.returns))
+        return f"int {_function_name(probe, parts.raw)}({kind.argument}) {{\n    {body}\n}}"
 
     def _functions(self) -> tuple[Function, ...]:
         found = (Function(_function_name(t, raw), t, raw, p.stream, p.order) for (t, raw), p in self.parts.items())
@@ -244,8 +298,10 @@ def _with_arguments(body: str, layout: tracefs.Format) -> str:
     return re.sub(r"DATA_LOC\((\w+)\)", lambda match: location.format(at[match[1]].offset), body)
 
 
-def _function_name(tracepoint: str, raw: bool) -> str:
-    return f"on_{'raw_' if raw else ''}{tracepoint.replace(':', '_')}"
+def _function_name(probe: str, raw: bool) -> str:
+    if category_of(probe) in USER_PROBES:  # paths, and symbols of any length
+        return f"on_probe_{crc32(probe.encode()):08x}"
+    return f"on_{'raw_' if raw else ''}{probe.replace(':', '_')}"
 
 
 def _member(column: str) -> str:
@@ -253,7 +309,47 @@ def _member(column: str) -> str:
     return f"_{column}" if column[0].isdigit() else column
 
 
+def _c_file(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.c").read_text()
+
+
+_STACKS = {"KSTACK": "kernel_stack", "USTACK": "user_stack"}
+# Columns that a row has only inside ep_poll_callback, or with a socket.
+_THROUGH = re.compile(r"(CALLBACK|ENDPOINT)\(\w+\)")
+
+
+def _beside(event: Event, ctx: str) -> list[str]:
+    """Statements before the columns' own: what they read besides the probe's arguments."""
+    lines = []
+    if event.endpoint:
+        lines += [
+            f"u64 sock = {event.endpoint};",
+            "if (!sock) return PASS_ON;",
+            "struct endpoint found;",
+            "read_endpoint(sock, &found);",
+            "struct endpoint *endpoint = &found;",
+        ]
+    elif any("CALLBACK" in column.c for column in event.fields):
+        own = event.kind == "ep_poll_callback"
+        lines.append("struct callback *callback = callback_now();")
+        lines.append(
+            f"struct endpoint *endpoint = {'callback ? &callback->end : 0' if own else 'endpoint_of(callback)'};"
+        )
+    lines += [f"e.{column.name} = {_STACKS[column.c]}({ctx}, ts);" for column in event.fields if column.c in _STACKS]
+    return lines
+
+
+def _emptied(column: Field) -> str:
+    """The value that stands for null."""
+    if column.type.decode == "ip":
+        return f"__builtin_memset(&e.{column.name}, 0xff, sizeof(e.{column.name}));"
+    return f"e.{column.name} = {column.null or 0};"
+
+
 def _assignment(template: str, member: str, expression: str, probe_index: int) -> str:
+    if expression in _STACKS:
+        return ""
+    expression = _THROUGH.sub(lambda m: m[0].replace(f"{m[1]}(", f"{m[1].lower()}->").rstrip(")"), expression)
     special = {"CONTEXT": "context >> 24", "CONTEXT_VEC": _CONTEXT_VEC, "PROBE": str(probe_index)}
     expression = special.get(expression, expression)
     return template.replace("{m}", f"e.{_member(member)}").replace("{e}", expression)

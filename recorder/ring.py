@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tracectl.recorder.bpf import map_delete, map_update
+from tracectl.recorder.syscall import map_delete, map_update
 from tracectl.store.errors import RecordError
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
 
-from tracectl.recorder import tracefs
-from tracectl.store.errors import UserError
+from tracectl.recorder import btf, tracefs
+from tracectl.recorder.attach import category_of, is_tracepoint
+from tracectl.recorder.syscall import try_tracing
+from tracectl.store.columns import CALLBACK, STACKS
+from tracectl.store.errors import RecordError, UserError
 from tracectl.store.events import DEFAULT_GROUPS, GROUPS, KINDS, NEVER_EMITTED_PROBES, Event, probe_matches
+from tracectl.store.fields import Field
 
 
 @dataclass(frozen=True)
@@ -16,7 +23,7 @@ class Selection:
     """Kinds to record.
 
     Attributes:
-        tracepoints: for each kind the tracepoints of this kernel that write it, never empty.
+        tracepoints: for each kind the probes of this kernel that write it, never empty.
         missing: kinds asked for through a group (or by default) that this kernel cannot give, with the reason.
     """
 
@@ -24,16 +31,29 @@ class Selection:
     tracepoints: dict[str, tuple[str, ...]]
     missing: dict[str, str]
 
+    @property
+    def filled(self) -> dict[str, list[str]]:
+        """The catalogue's optional columns that are recorded, by kind."""
+        found = {}
+        for event in self.events:
+            optional = {column.name for column in KINDS[event.kind].optional} if event.kind in KINDS else set()
+            found[event.kind] = sorted(optional & {column.name for column in event.fields})
+        return {kind: columns for kind, columns in found.items() if columns}
 
-def select(names: Sequence[str]) -> Selection:
-    """Resolve what ``record -e`` names; nothing named means every group.
+
+def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
+    """Resolve what ``record -e`` names; nothing named means every group but ``profile``.
 
     The ``task`` group is always recorded: it is cheap, and identifies threads.
+
+    Args:
+        stacks: kinds that get call stacks; they are recorded whether or not they are named.
 
     Raises:
         UserError: a name that is no kind, group or tracepoint of this kernel.
     """
-    wanted = [part.strip() for name in names for part in name.split(",") if part.strip()] or list(DEFAULT_GROUPS)
+    with_stacks = split_names(stacks)
+    wanted = (split_names(names) or list(DEFAULT_GROUPS)) + with_stacks
     explicit: dict[str, Event] = {}
     by_group: dict[str, Event] = {}
     for name in wanted:
@@ -55,21 +75,68 @@ def select(names: Sequence[str]) -> Selection:
             raise UserError(f"-e {kind}: {reason}", "tracectl doctor shows what this kernel has")
         else:
             missing[kind] = reason
-    events = tuple(event for kind, event in {**by_group, **explicit}.items() if kind in found)
+    stacked = {_event(name).kind for name in with_stacks}
+    if "ep_poll_callback" in found and "sched_waking" in found:
+        through = [column for column in KINDS["sched_waking"].optional if column in CALLBACK]
+        by_group |= {"sched_waking": _with({**by_group, **explicit}["sched_waking"], through)}
+        explicit.pop("sched_waking", None)
+    events = tuple(
+        _with(event, STACKS) if kind in stacked else event
+        for kind, event in {**by_group, **explicit}.items()
+        if kind in found
+    )
     return Selection(events, found, missing)
 
 
+def split_names(names: Iterable[str]) -> list[str]:
+    """The names in texts separated by commas; those between parentheses separate nothing."""
+    parts = (part.strip() for name in names for part in re.split(r",(?![^(]*\))", name))
+    return [part for part in parts if part]
+
+
+def _with(event: Event, columns: Iterable[Field]) -> Event:
+    """The kind with these optional columns recorded."""
+    more = tuple(columns)
+    rest = tuple(column for column in event.optional if column not in more)
+    return replace(event, fields=event.fields + more, optional=rest)
+
+
 def matching(event: Event) -> tuple[str, ...]:
-    """The tracepoints of this kernel that an entry's probes cover, sorted."""
+    """The probes of this kernel that an entry's patterns cover, sorted."""
+    if not all(is_tracepoint(probe) for probe in event.probes):
+        return event.probes
     return tuple(sorted(t for t in tracefs.tracepoints() if any(probe_matches(p, t) for p in event.probes)))
 
 
 def _reason_missing(event: Event) -> str:
+    if category_of(event.probes[0]) in ("fentry", "fexit"):
+        return untraceable(event.probes[0].partition(":")[2])
     found = matching(event)
     if not found:
         return f"this kernel has no tracepoint {event.probes[0]}"
-    if not event.raw and not all(tracefs.has_fields(event, tracepoint) for tracepoint in found):
+    if (
+        is_tracepoint(event.probes[0])
+        and not event.raw
+        and not all(tracefs.has_fields(event, tracepoint) for tracepoint in found)
+    ):
         return f"the tracepoint {found[0]} of this kernel lacks a field that is read"
+    return ""
+
+
+@cache
+def untraceable(function: str) -> str:
+    """Why a kernel function that the catalogue knows cannot be traced here; empty: it can."""
+    number = btf.kernel().func_id(function)
+    if number is None:
+        return f"this kernel has no function {function}, or gives it another name"
+    try:
+        for paths in re.findall(r"OFFSET\(([\w.|]+)\)", Path(__file__).with_name("epoll.c").read_text("utf-8")):
+            btf.kernel().offset(*paths.split("|"))
+        try_tracing(number, exit_too=True)
+    except RecordError as error:
+        return error.problem
+    except OSError as error:
+        return f"this kernel does not let functions be traced by BPF (fentry: {error.strerror})"
     return ""
 
 

@@ -18,8 +18,8 @@ from tracectl.recorder.drain import Drain, Outcome, Status
 from tracectl.recorder.filters import TaskFilter
 from tracectl.recorder.flight import Keep
 from tracectl.recorder.priority import realtime
-from tracectl.recorder.probes import Probes
-from tracectl.recorder.selection import select
+from tracectl.recorder.probes import DEFAULT_FREQUENCY, Probes
+from tracectl.recorder.selection import Selection, select
 from tracectl.recorder.telemetry import Telemetry
 from tracectl.store.errors import RecordError, UserError
 from tracectl.store.writer import SegmentWriter, is_being_written
@@ -40,6 +40,8 @@ class RecordOptions:
         output: the capture file.
         duration_ns: stop after this time; None: no limit.
         events: as given to ``-e``: kinds, groups, ``category:event`` tracepoints; empty: all groups.
+        stacks: kinds that get call stacks, besides being recorded.
+        frequency: of CPU samples, in Hz.
         pids, tids, comms, cgroups: the task filter.
         max_events: stop once so many events were taken from the rings.
         max_size: stop once so many bytes were written; with ``keep_ns``: keep no more.
@@ -55,6 +57,8 @@ class RecordOptions:
     output: Path
     duration_ns: int | None = None
     events: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
+    frequency: int = DEFAULT_FREQUENCY
     pids: tuple[int, ...] = ()
     tids: tuple[int, ...] = ()
     comms: tuple[str, ...] = ()
@@ -102,10 +106,10 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
     telemetry = Telemetry(options.stats_json, options.prometheus)
     task_filter = options.task_filter
     task_filter.check()
-    selection = select(options.events)
+    selection = select(options.events, options.stacks)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
-        probes = stack.enter_context(Probes(selection, task_filter, options.buffer_bytes, options.debug))
+        probes = stack.enter_context(_probes(selection, options))
         segments = SegmentWriter(options.output, Drain.schema_of(selection), _owner(), stay=options.keep is not None)
         drain = Drain(probes, segments, options.command_line, options.keep)
         try:
@@ -121,6 +125,10 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
         except BaseException:
             drain.abort()
             raise
+
+
+def _probes(selection: Selection, options: RecordOptions) -> Probes:
+    return Probes(selection, options.task_filter, options.buffer_bytes, options.debug, options.frequency)
 
 
 @dataclass

@@ -18,10 +18,13 @@ from tracectl.recorder.flight import Flight, Keep
 from tracectl.recorder.ledger import Drop, Ledger
 from tracectl.recorder.parse import Parsed, parse
 from tracectl.recorder.probes import Probes
+from tracectl.recorder.program import STACK
 from tracectl.recorder.recovery import tail
 from tracectl.recorder.settlement import Settlement
 from tracectl.recorder.sink import Numbers, RowBuffer
 from tracectl.recorder.snapshot import clocks, tasks
+from tracectl.recorder.stacks import COLUMNS as STACK_COLUMNS
+from tracectl.recorder.stacks import Stacks
 from tracectl.store.compaction import Tables
 from tracectl.store.events import KINDS
 from tracectl.store.footer import Footer, LedgerLine
@@ -67,6 +70,8 @@ class Writer:
         source = self.probes.source
         self._sizes = {number: record.dtype.itemsize for number, record in source.records.items()}
         self.rows = RowBuffer(source.records, self.segments.schema, Decoder(source.records))
+        self._stacked = {n for n, record in source.records.items() if STACK_COLUMNS & set(record.dtype.names or ())}
+        self.stacks = Stacks(again=self.keep is not None)
         self.ledger = Ledger(self.footer.start_ts, self.rows)
         self.chain = SwitchChain()
         self._last_segment = self._last_cycle = self._begin = self.footer.start_ts
@@ -86,10 +91,21 @@ class Writer:
         """Take one region."""
         state = self.ledger.ring(stream, cpu)
         parsed = parse(data, self._sizes)
+        if stream == STACK.stream:
+            for number, (records, _) in parsed.by_kind.items():
+                self.stacks.define(records.view(self.probes.source.records[number].dtype)[:, 0])
+            return
         for number, (records, position) in parsed.by_kind.items():
             self.rows.add(number, cpu, records, position + state.records)
+            if number in self._stacked:
+                self.stacks.refer(records.view(self.probes.source.records[number].dtype)[:, 0])
             self.events += len(records)
         self.ledger.region(stream, cpu, parsed, _times(parsed) if parsed.lost else _ends(parsed))
+
+    def dropped(self, stream: str, cpu: int, drop: Drop) -> None:
+        """A region that there was no room for; stacks in it are missed when rows refer to them."""
+        if stream != STACK.stream:
+            self.ledger.dropped(stream, cpu, drop)
 
     def cycle(self, ts: int, delay: int) -> None:
         """All rings were emptied after ``ts``, ``delay`` after the time before: write a segment when it is time."""
@@ -109,6 +125,7 @@ class Writer:
         """Account for the tail, write all that is left; returns the final footer."""
         self.ledger.close(end_ts, self.probes.ring_losses())
         self._observe(end_ts)
+        self._note_stacks(end_ts, last=True)
         for event in self.probes.selection.events:
             self.rows.note(
                 "coverage", end_ts, None, stream=event.stream, from_ts=self.footer.start_ts,
@@ -124,6 +141,7 @@ class Writer:
     def _segment(self, watermark: int) -> None:
         self._note_clock()
         self._check_switches(watermark)
+        self._note_stacks(min(self._begin + 1, watermark))
         tables = self.rows.take(watermark)
         if not tables:
             return
@@ -141,6 +159,7 @@ class Writer:
             self.flight.wrote(self._begin, lines)
             if self._begin - self._tasks_noted > self.flight.keep.ns // 4:
                 self._note_tasks()  # the segment with the last ones will go
+                self.stacks.write_again()
 
     def _account(self) -> list[LedgerLine]:
         return self.ledger.lines(self.probes.streams, self.probes.cpus, self.probes.counts(), self.rows.recorded)
@@ -177,6 +196,16 @@ class Writer:
         now = self._tasks_noted = time.monotonic_ns()
         for task in tasks():
             self.rows.note("task", now, None, **task)
+
+    def _note_stacks(self, ts: int, *, last: bool = False) -> None:
+        for row in self.stacks.rows(last=last):
+            self.rows.note("stack", ts, None, **row)
+        if last and self.stacks.lost:
+            self.ledger.by_cause["stack"] += self.stacks.lost
+            self.rows.note(
+                "lost", ts, None, stream=STACK.stream, from_ts=self.footer.start_ts, lost_count=self.stacks.lost,
+                cause="stack",
+            )  # fmt: skip
 
     def _note_clock(self) -> None:
         now = clocks()

@@ -20,8 +20,8 @@ TARGET_PRIO = Field(
 TARGET = (TARGET_TID, TARGET_PID, TARGET_COMM, TARGET_PRIO)
 # The call stacks of the current thread at the event, where they were asked for: the stack_id of a row of kind stack.
 STACKS = (
-    Field("kstack", S64, "stack_id of its stack in the kernel"),
-    Field("ustack", S64, "stack_id of its stack in user space"),
+    Field("kstack", S64, "stack_id of its stack in the kernel", "KSTACK", null=0),
+    Field("ustack", S64, "stack_id of its stack in user space", "USTACK", null=0),
 )
 RET = Field("ret", S64, "return value; negative: -errno", "args->ret")
 VEC = Field("vec", S32, "softirq vector or interrupt vector number", "ARG(0)")

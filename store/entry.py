@@ -101,6 +101,8 @@ TCP_STATES = (
     "CLOSING",
     "NEW_SYN_RECV",
 )
+# What stands for the functions of a call stack that could not be taken, or is lost.
+LOST_STACK = "[lost stack]"
 # Why events are missing; each its own cause, since each has its own remedy.
 CAUSES = {
     "ring_full": "the ring was full, a marker in the ring told of it; larger --buffer",
@@ -112,6 +114,7 @@ CAUSES = {
     "not_attached": "the probe could not be attached, or the CPU came online later",
     "map_full": "a BPF map was full",
     "reader": "the recorder could not write as fast as events came",
+    "stack": "a call stack could not be taken or did not arrive; rows that refer to it say [lost stack]",
     "filtered": "left out on purpose by a filter of the recording",
 }
 # What an x86 vector is for the waker's context. Vectors not named here are hard interrupts.

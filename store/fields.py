@@ -37,6 +37,8 @@ IP = FieldType("u8 {}[16]", "V16", "string", _READ, decode="ip")
 KSYM = FieldType("u64 {}", "u8", "string", decode="ksym")
 TASK_STATE = FieldType("s32 {}", "i4", "string", decode="task_state")
 CONTEXT = FieldType("s16 {}", "i2", "string", decode="context")
+U64 = FieldType("u64 {}", "u8", "int64")
+FRAMES = FieldType("u64 {}[127]", "(127,)u8", "string", decode="frames")
 PROBE_NAME = FieldType("s16 {}", "i2", "string", decode="probe_name")
 
 

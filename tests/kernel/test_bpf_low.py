@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tracectl.recorder.bpf import Program, _bpf, _object_info, cpus, load_bcc
+from tracectl.recorder.bpf import Program, cpus, load_bcc
 from tracectl.recorder.btf import Btf
 from tracectl.recorder.parse import parse
 from tracectl.recorder.ring import PAGE_SIZE, PerfRing
+from tracectl.recorder.syscall import _bpf, object_info
 from tracectl.store.errors import RecordError
 
 
@@ -80,7 +81,7 @@ def _eventually(condition: Callable[[], bool]) -> bool:
 
 
 def _program_ids(program: Program) -> set[int]:
-    return {struct.unpack_from("=I", _object_info(fd, 8), 4)[0] for fd in program._functions.values()}
+    return {struct.unpack_from("=I", object_info(fd, 8), 4)[0] for fd in program._functions.values()}
 
 
 def _alive(prog_id: int) -> bool:

@@ -22,8 +22,8 @@ from tests.kernel.conftest import (
     record_to,
 )
 from tracectl.recorder import tracefs
-from tracectl.recorder.bpf import _bpf
 from tracectl.recorder.session import RecordOptions, record
+from tracectl.recorder.syscall import _bpf
 from tracectl.store.capture import Capture
 from tracectl.store.errors import UserError
 

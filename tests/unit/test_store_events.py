@@ -95,7 +95,7 @@ def test_entry_can_be_recorded(event: Event) -> None:
 
 RAW = (
     r"((ENDPOINT|CALLBACK)\(\w+\)|ARG\(\d\)|ARG\(\d\) \+ OFFSET\(@\)|BTF\((s32|u64), ARG\(\d\), @\)"
-    r"|CONTEXT|CONTEXT_VEC|PROBE)"
+    r"|CONTEXT|CONTEXT_VEC|PROBE|KSTACK|USTACK)"
 ).replace("@", r"\w+(\.\w+)+(\|\w+(\.\w+)+)*")
 CLASSIC = r"((\(s64\))?args->\w+|DATA_LOC\(\w+\)|PROBE)"
 
