@@ -33,7 +33,7 @@ _TYPES = {
     "kretprobe": ProbeType(REGISTERS, 1, "kprobe"),
     "uprobe": ProbeType(REGISTERS, 1, "kprobe"),
     "uretprobe": ProbeType(REGISTERS, 1, "kprobe"),
-    "perf": ProbeType("void *ctx", 1, "perf_event"),
+    "perf": ProbeType(REGISTERS, 1, "perf_event"),
 }
 _RAW = ProbeType(RAW_ARGUMENTS, 1, "raw_tracepoint")
 _CLASSIC = ProbeType("void *args", 1, "tracepoint")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -10,17 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tracectl._version import __version__
 from tracectl.recorder.chain import KIND as SWITCH
 from tracectl.recorder.flight import Keep
 from tracectl.recorder.handover import Channel, Counters, Slab
+from tracectl.recorder.parse import parse
 from tracectl.recorder.priority import Hurry
 from tracectl.recorder.probes import Probes
+from tracectl.recorder.program import STACK
 from tracectl.recorder.ring import PAGE_SIZE
 from tracectl.recorder.selection import Selection
 from tracectl.recorder.snapshot import irq_names, machine
+from tracectl.recorder.stacks import Spaces
 from tracectl.recorder.writing import Writer, drop_of
 from tracectl.store.errors import RecordError, TracectlError
 from tracectl.store.events import EXTRA, Catalogue
@@ -119,6 +125,7 @@ class Drain:
         for ring in probes.rings.values():
             self._poll.register(ring.fileno(), select.EPOLLIN)
         self._poll.register(self._channel.fileno(), select.EPOLLIN)
+        self._spaces = Spaces()
         self._writer_pid = 0
         self._last_cycle = 0
         self._handed_over = self._longest_delay = 0
@@ -163,6 +170,8 @@ class Drain:
             region = ring.take(self._slab.room)
             if region is None:
                 continue
+            if stream == STACK.stream:
+                self._note_spaces(region)
             if self._slab.start is not None:
                 self._handed_over += len(region)
                 self._channel.send("region", stream, cpu, self._slab.start, len(region))
@@ -172,6 +181,12 @@ class Drain:
         if used > _BEHIND or used < _CAUGHT_UP:
             self._hurry(used > _BEHIND)
         return now
+
+    def _note_spaces(self, region: NDArray[np.uint8]) -> None:
+        """Tell the writer what is mapped where, while the processes live."""
+        for number, (records, _) in parse(region, self._sizes).by_kind.items():
+            for pid, space, text in self._spaces.new(records.view(self._probes.source.records[number].dtype)[:, 0]):
+                self._channel.send("maps", pid, space, text)
 
     # -- for the session --
 
@@ -264,6 +279,8 @@ class Drain:
                     writer.region(stream, cpu, self._slab.region(start, length))
                     self._slab.give_back(start, length)
                     self._counters["bytes"] += length
+                case ("maps", pid, space, text) if writer:
+                    writer.stacks.user.learn(pid, space, text)
                 case ("dropped", stream, cpu, drop) if writer:
                     writer.dropped(stream, cpu, drop)
                 case ("cycle", ts, delay, cpu_ns) if writer:
@@ -304,6 +321,7 @@ class Drain:
 def _writer_process(drain: Drain) -> NoReturn:
     """Run the writer in this, a forked, process; never returns."""
     status = 1
+    gc.freeze()  # what the reader's process left to be collected (open databases, say) is not to be ended here
     try:
         for number in _ENDING_SIGNALS:  # a terminal's Ctrl-C reaches both; the reader decides
             signal.signal(number, signal.SIG_IGN)

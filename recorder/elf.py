@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from dataclasses import dataclass
@@ -51,6 +50,9 @@ class Elf:
         path: where to read it.
         root: a folder whose ``usr/lib/debug`` may hold the symbols of stripped files, by build id.
 
+    Attributes:
+        build_id: the GNU build id in hex; empty: it has none.
+
     Raises:
         ValueError: no 64-bit little-endian ELF file, or a damaged one.
         OSError: it cannot be read.
@@ -58,30 +60,41 @@ class Elf:
 
     def __init__(self, path: str | Path, root: str | Path = "/") -> None:
         self._root = Path(root)
-        with Path(path).open("rb") as file:
-            if os.fstat(file.fileno()).st_size < 64:
-                raise ValueError(f"{path} is no ELF file")
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if self._data[:6] != b"\x7fELF\x02\x01":
-            raise ValueError(f"{path} is no 64-bit ELF file")
+        # Read, not mapped: what others truncate would be a fatal signal here.
+        self._file = Path(path).open("rb")  # noqa: SIM115 -- closed when its functions were read
         try:
+            if self._read(0, 6) != b"\x7fELF\x02\x01":
+                raise ValueError(f"{path} is no 64-bit ELF file")
             self._sections, self._segments = self._headers()
-        except struct.error as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+            self.build_id = self._build_id()
+        except (struct.error, OverflowError) as error:
+            self._file.close()
+            raise ValueError(f"{path} is a damaged ELF file: {error}") from error
+        except ValueError:
+            self._file.close()
+            raise
+
+    def _read(self, offset: int, size: int) -> bytes:
+        found = os.pread(self._file.fileno(), size, offset) if size < 1 << 40 else b""
+        if len(found) != size:
+            raise ValueError(f"the ELF file ends before {offset + size:#x}")
+        return found
 
     def _headers(self) -> tuple[list[Section], list[tuple[int, int, int]]]:
-        phoff, shoff = struct.unpack_from("<QQ", self._data, 32)
-        phsize, phnum, shsize, shnum = struct.unpack_from("<4H", self._data, 54)
+        head = self._read(0, 64)
+        phoff, shoff = struct.unpack_from("<QQ", head, 32)
+        phsize, phnum, shsize, shnum, self._names = struct.unpack_from("<5H", head, 54)
+        data = self._read(phoff, phsize * phnum)
         segments = []
-        for at in range(phoff, phoff + phnum * phsize, phsize or 1):
-            kind, _, offset, address, _, in_file = struct.unpack_from("<IIQQQQ", self._data, at)
+        for n in range(phnum):
+            kind, _, offset, address, _, in_file = struct.unpack_from("<IIQQQQ", data, n * phsize)
             if kind == _PT_LOAD:
                 segments.append((offset, address, in_file))
+        data = self._read(shoff, shsize * shnum)
         sections = []
-        for at in range(shoff, shoff + shnum * shsize, shsize or 1):
-            name, kind, _, address, offset, size, link = struct.unpack_from("<IIQQQQI", self._data, at)
+        for n in range(shnum):
+            name, kind, _, address, offset, size, link = struct.unpack_from("<IIQQQQI", data, n * shsize)
             sections.append(Section(name, kind, address, offset, size, link))
-        self._names = struct.unpack_from("<H", self._data, 62)[0]
         return sections, segments
 
     def section(self, name: str) -> Section | None:
@@ -92,11 +105,9 @@ class Elf:
         return next((one for one in self._sections if _string(strings, one.name) == name), None)
 
     def _bytes(self, section: Section) -> bytes:
-        return self._data[section.offset : section.offset + section.size]
+        return self._read(section.offset, section.size)
 
-    @cached_property
-    def build_id(self) -> str:
-        """The GNU build id in hex; empty: it has none."""
+    def _build_id(self) -> str:
         for section in self._sections:
             if section.type != _SHT_NOTE:
                 continue
@@ -117,10 +128,11 @@ class Elf:
         for section in self._sections:
             if section.type in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(self._sections):
                 count = section.size // _SYMBOL.itemsize
-                table = np.frombuffer(self._data, _SYMBOL, count, section.offset)
+                table = np.frombuffer(self._bytes(section)[: count * _SYMBOL.itemsize], _SYMBOL)
                 kinds = table["info"] & 15
                 parts.append(table[((kinds == _STT_FUNC) | (kinds == _STT_GNU_IFUNC)) & (table["shndx"] != 0)])
                 strings.append(self._bytes(self._sections[section.link]))
+        self._file.close()
         if not parts:
             return np.empty(0, _SYMBOL), [], np.empty(0, np.intp)
         table = np.concatenate(parts)
@@ -151,7 +163,8 @@ class Elf:
             return None
         first = int(np.searchsorted(table["value"], table["value"][at], "left"))
         best = max(range(first, at + 1), key=lambda n: int(table["size"][n]))
-        inside = address < int(table["value"][best]) + int(table["size"][best]) or not table["size"][best]
+        size = int(table["size"][best])
+        inside = address < int(table["value"][best]) + size if size else self.to_offset(address) is not None
         return self._symbol(best) if inside else None
 
     def functions(self) -> list[Symbol]:
@@ -180,7 +193,7 @@ class Elf:
         return None
 
     def notes(self, name: str) -> bytes:
-        """The bytes of a section; empty: there is none."""
+        """The bytes of a section; empty: there is none. To be asked for before any function."""
         section = self.section(name)
         return self._bytes(section) if section else b""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tracectl.recorder import attach, btf
 from tracectl.recorder.bpf import Program, cpus
 from tracectl.recorder.filters import MAX_WATCHED, TaskFilter, seed_key
-from tracectl.recorder.program import COUNTERS_PER_STREAM, generate, stream_of_function
+from tracectl.recorder.program import COUNTERS_PER_STREAM, STACK, generate, stream_of_function
 from tracectl.recorder.ring import PAGE_SIZE, PerfRing
 from tracectl.recorder.selection import Selection
 from tracectl.store.errors import UserError
@@ -69,7 +69,7 @@ class Probes:
             for stream in self.source.rings:
                 map_fd = self.program.map_fd(f"ring_{stream}")
                 for cpu in self.cpus:
-                    self.rings[stream, cpu] = PerfRing(cpu, pages, map_fd)
+                    self.rings[stream, cpu] = PerfRing(cpu, pages, map_fd, wake_at_once=stream == STACK.stream)
             self._attach()
             self._seed_filter()
             _give_back_memory()

@@ -190,6 +190,8 @@ class _Generator:
             "u64 pid_tgid = bpf_get_current_pid_tgid();",
             "s32 tid = pid_tgid;",
         ]
+        if event.stream == "profile":
+            lines.append("if (tid == 0) return PASS_ON; // idle")
         if self.task_filter:
             subjects = {column.name: column.c for column in event.fields} | {"tid": "tid"}
             tests = " || ".join(f"is_watched({subjects[name]})" for name in event.subjects)
@@ -335,7 +337,13 @@ def _beside(event: Event, ctx: str) -> list[str]:
         lines.append(
             f"struct endpoint *endpoint = {'callback ? &callback->end : 0' if own else 'endpoint_of(callback)'};"
         )
-    lines += [f"e.{column.name} = {_STACKS[column.c]}({ctx}, ts);" for column in event.fields if column.c in _STACKS]
+    for column in (column for column in event.fields if column.c in _STACKS):
+        taken = f"{_STACKS[column.c]}({ctx}, ts)"
+        # A sample may hit user space, whose addresses have the upper bit clear: then nothing is on the kernel's stack.
+        in_kernel = "(s64)PT_REGS_IP(ctx) < 0" if event.stream == "profile" and column.c == "KSTACK" else ""
+        lines.append(
+            f"e.{column.name} = {in_kernel} ? {taken} : STACK_NONE;" if in_kernel else f"e.{column.name} = {taken};"
+        )
     return lines
 
 

@@ -115,12 +115,13 @@ class PerfRing:
         cpu: an online CPU.
         pages: size of the data area in pages, a power of two.
         map_fd: file descriptor of the map to which the programs submit.
+        wake_at_once: the descriptor is readable as soon as there is a record, not when a quarter has filled.
 
     Raises RecordError when the kernel refuses. To be closed after the programs are detached (a program that submits
     to a closed ring loses uncounted events), and before its map is closed.
     """
 
-    def __init__(self, cpu: int, pages: int, map_fd: int) -> None:
+    def __init__(self, cpu: int, pages: int, map_fd: int, *, wake_at_once: bool = False) -> None:
         if pages <= 0 or pages & (pages - 1):
             raise ValueError(f"a ring has a power of two of pages, not {pages}")
         self.cpu = cpu
@@ -129,7 +130,7 @@ class PerfRing:
         self._length = (pages + 1) * PAGE_SIZE
         self._address: int | None = None
         self._memory: RingMemory | None = None
-        self._fd, self._counts_lost = _open_event(cpu, pages * PAGE_SIZE // 4)
+        self._fd, self._counts_lost = _open_event(cpu, 1 if wake_at_once else pages * PAGE_SIZE // 4)
         try:
             # Not Python's mmap: it would duplicate the descriptor, two for each ring.
             address = _libc.mmap(None, self._length, _PROT_READ_WRITE, _MAP_SHARED, self._fd, 0)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracectl.recorder.symbols import Frame, KernelSymbols, UserSymbols
+from tracectl.recorder.symbols import Frame, KernelSymbols, UserSymbols, read_maps
 from tracectl.store.events import LOST_STACK
 
 # In recorder/stacks.c: no stack could be taken.
@@ -101,6 +101,21 @@ def _without_glue(frames: list[Frame]) -> list[Frame]:
     """Frames, innermost first, without the tracer's own."""
     first = next((n for n, frame in enumerate(frames) if not _GLUE.match(frame.name)), 0)
     return frames[first:]
+
+
+class Spaces:
+    """In the process that reads the rings: what a process has mapped, as soon as a stack of it comes in."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[int, int]] = set()
+
+    def new(self, rows: NDArray[np.void]) -> Iterator[tuple[int, int, str]]:
+        """(pid, address space, its ``/proc/PID/maps``) of those not seen before; none of a process that has ended."""
+        users = rows[rows["space"] != 0]
+        for pid, space in set(zip(users["pid"].tolist(), users["space"].tolist(), strict=True)) - self._seen:
+            self._seen.add((pid, space))
+            if text := read_maps(pid):
+                yield pid, space, text
 
 
 def hashes(rows: NDArray[np.void]) -> NDArray[np.uint64]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 import re
+import time
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -35,7 +37,7 @@ class Frame:
     @property
     def label(self) -> str:
         """The name, or what stands for it: the file's, in brackets."""
-        return self.name or f"[{Path(self.module).name or 'unknown'}]"
+        return self.name or f"[{Path(self.module).name.strip('[]') or 'unknown'}]"
 
     def as_json(self) -> dict[str, Any]:
         """What is known, without what is empty; the address as the kernel's lists print it."""
@@ -91,6 +93,7 @@ class UserSymbols:
 
     def __init__(self) -> None:
         self._maps: dict[tuple[int, int], list[_Mapping]] = {}
+        self._read: dict[tuple[int, int], float] = {}
         self._files: dict[tuple[str, int], Elf | None] = {}
         self._jit: dict[int, tuple[int, list[tuple[int, int, str]]]] = {}
 
@@ -110,26 +113,39 @@ class UserSymbols:
         if elf is None:
             return self._generated(pid, mapping, address, place)
         own = elf.to_address(place - mapping.start + mapping.offset)
-        symbol = elf.symbol_at(own) if own is not None else None
+        try:
+            symbol = elf.symbol_at(own) if own is not None else None
+        except (OSError, ValueError):  # it was damaged or truncated meanwhile
+            symbol = None
         if symbol is None:
             return Frame("", address - mapping.start + mapping.offset, address, mapping.path, elf.build_id)
         offset = (own or 0) - symbol.address + address - place
         return Frame(demangle(symbol.name), offset, address, mapping.path, elf.build_id)
 
     def _mapping(self, pid: int, space: int, address: int) -> _Mapping | None:
-        for fresh in (False, True):
-            maps = self._maps.get((pid, space))
-            if maps is None or fresh:  # not seen before, or something was loaded since
-                maps = self._maps[pid, space] = _read_maps(pid) or maps or []
-                self._trim()
-            at = bisect_right(maps, address, key=lambda one: one.start) - 1
-            if at >= 0 and address < maps[at].end:
-                return maps[at]
-        return None
+        key = pid, space
+        if key not in self._maps:
+            self._load(key)
+        found = _holding(self._maps[key], address)
+        # Something may have been loaded since; but addresses that were never code are common, too.
+        if found is None and time.monotonic() - self._read[key] > _MAPS_SECONDS:
+            self._load(key)
+            found = _holding(self._maps[key], address)
+        return found
 
-    def _trim(self) -> None:
-        while len(self._maps) > 4096:
-            del self._maps[next(iter(self._maps))]
+    def learn(self, pid: int, space: int, text: str) -> None:
+        """Take what ``/proc/PID/maps`` said when the first stack of an address space was seen."""
+        if (pid, space) not in self._maps:
+            self._load((pid, space), text)
+
+    def _load(self, key: tuple[int, int], text: str = "") -> None:
+        maps = _parse_maps(text or read_maps(key[0]))
+        self._read[key] = time.monotonic()
+        if maps or key not in self._maps:  # of a process that has ended, what was known stays
+            self._maps[key] = maps
+        while len(self._maps) > _MOST_SPACES:
+            oldest = next(iter(self._maps))
+            del self._maps[oldest], self._read[oldest]
 
     def _file(self, pid: int, mapping: _Mapping) -> Elf | None:
         if not mapping.path.startswith("/") or mapping.file[1] == 0:
@@ -137,7 +153,8 @@ class UserSymbols:
         if mapping.file not in self._files:
             # Through the mapping itself: right in containers and for files that were deleted or replaced.
             through = Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
-            self._files[mapping.file] = _elf(through, pid) or _elf(Path(f"/proc/{pid}/root{mapping.path}"), pid)
+            inside = Path(f"/proc/{pid}/root{mapping.path}")
+            self._files[mapping.file] = _elf(through, pid) or _elf(inside, pid) or _same_file(mapping)
         return self._files[mapping.file]
 
     def _generated(self, pid: int, mapping: _Mapping, address: int, place: int) -> Frame:
@@ -161,22 +178,44 @@ class UserSymbols:
         return self._jit[pid][1]
 
 
+def _holding(maps: list[_Mapping], address: int) -> _Mapping | None:
+    at = bisect_right(maps, address, key=lambda one: one.start) - 1
+    return maps[at] if at >= 0 and address < maps[at].end else None
+
+
+_MAPS_SECONDS = 0.2
+_MOST_SPACES = 4096
 _JIT_LINE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16}) ([0-9a-fA-F]{1,16}) (.{1,1000})")
 _MAP_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+) (\d+) *(.*)")
 
 
-def _read_maps(pid: int) -> list[_Mapping]:
-    """Mappings of a process, sorted; none when it has ended."""
+def read_maps(pid: int) -> str:
+    """``/proc/PID/maps``; empty when the process has ended."""
     try:
-        text = Path(f"/proc/{pid}/maps").read_text(errors="backslashreplace")
+        return Path(f"/proc/{pid}/maps").read_text(errors="backslashreplace")
     except OSError:
-        return []
+        return ""
+
+
+def _parse_maps(text: str) -> list[_Mapping]:
+    """Mappings, sorted by address as the kernel lists them."""
     found = [_MAP_LINE.match(line) for line in text.splitlines()]
     return [
         _Mapping(int(m[1], 16), int(m[2], 16), int(m[3], 16), (m[4], int(m[5])), m[6].removesuffix(" (deleted)"))
         for m in found
         if m
     ]
+
+
+def _same_file(mapping: _Mapping) -> Elf | None:
+    """The file of a process that has ended, if it is still there under its path."""
+    try:
+        found = Path(mapping.path).stat()
+    except OSError:
+        return None
+    major, minor = (int(part, 16) for part in mapping.file[0].split(":"))
+    same = (os.makedev(major, minor), mapping.file[1]) == (found.st_dev, found.st_ino)
+    return _elf(Path(mapping.path), os.getpid()) if same else None
 
 
 def _innermost_pid(pid: int) -> str:

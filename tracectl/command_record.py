@@ -18,6 +18,8 @@ from tracectl import text
 if TYPE_CHECKING:
     from tracectl.recorder.drain import Outcome, Status
 
+# What --profile records, all with stacks.
+_PROFILES = {"offwake": ("sched_switch", "sched_waking"), "cpu": ("cpu_sample",)}
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -34,6 +36,14 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
     "-d", "--duration", callback=_parsed(text.parse_duration), metavar="TIME", help="Stop after 5s, 500ms, 2m, …"
 )
 @click.option("-e", "--events", multiple=True, metavar="NAMES", help="What to record, see above; may be repeated.")
+@click.option("--stacks", multiple=True, metavar="KINDS", help="Record these with kernel and user call stacks.")
+@click.option(
+    "--profile", "profiles", type=click.Choice(["offwake", "cpu"]), multiple=True,
+    help="What is needed for flame graphs: offwake, who waits for whom; cpu, what the CPUs run.",
+)  # fmt: skip
+@click.option(
+    "-F", "--frequency", type=click.IntRange(1, 10_000), metavar="HZ", help="CPU samples a second and CPU. Default: 99."
+)
 @click.option(
     "-p",
     "--pid",
@@ -80,15 +90,17 @@ def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any
 
     Stops on Ctrl-C, after -d, -n or --max-size, or when COMMAND ends; then COMMAND's exit code is passed on.
 
-    -e takes kinds (sched_switch), groups (sched, task, irq, epoll, net) and any tracepoint of this kernel
-    (sched:sched_stat_runtime), separated by commas. Default: all groups. Several of -p, -t, --comm, --cgroup are
-    alternatives; what the questions need about others (a waker, the thread that ran instead) is kept.
+    -e takes kinds (sched_switch), groups (sched, task, irq, epoll, net, profile) and any tracepoint of this kernel
+    (sched:sched_stat_runtime), separated by commas. Default: with --profile what it needs, else all groups but profile.
+    Several of -p, -t, --comm, --cgroup are alternatives; what the questions need about others (a waker, the thread
+    that ran instead) is kept.
 
     \b
       sudo tracectl record -o web.parquet -d 5s
       sudo tracectl record -p 4182 -e sched,irq
       sudo tracectl record -o make.parquet -- make
       sudo tracectl record --keep 10m --max-size 2G -o /var/lib/tracectl/flight
+      sudo tracectl record --profile cpu -F 199 -d 10s
       sudo tracectl record --as 'runqslower 10000 -P'
     """
     from tracectl.recorder.session import RecordOptions
@@ -135,10 +147,13 @@ def _buffer(value: str) -> int:
 
 def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any:
     """The recorder's options from the command line's."""
+    profiled = tuple(kind for profile in given["profiles"] for kind in _PROFILES[profile])
     return make(
         output=path,
         duration_ns=given["duration"],
-        events=given["events"],
+        events=given["events"] or profiled,
+        stacks=given["stacks"] + profiled,
+        **({} if given["frequency"] is None else {"frequency": given["frequency"]}),
         pids=given["pids"],
         tids=given["tids"],
         comms=given["comms"],

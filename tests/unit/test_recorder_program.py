@@ -92,6 +92,16 @@ PRELUDE = """
 typedef unsigned long long u64; typedef long long s64; typedef unsigned u32; typedef int s32;
 typedef unsigned short u16; typedef short s16; typedef unsigned char u8; typedef signed char s8;
 struct bpf_raw_tracepoint_args { u64 args[12]; };
+struct pt_regs { u64 ip, parm[6], rc; };
+#define PT_REGS_IP(regs) ((regs)->ip)
+#define PT_REGS_RC(regs) ((regs)->rc)
+#define PT_REGS_PARM1(regs) ((regs)->parm[0])
+#define PT_REGS_PARM2(regs) ((regs)->parm[1])
+#define PT_REGS_PARM3(regs) ((regs)->parm[2])
+#define PT_REGS_PARM4(regs) ((regs)->parm[3])
+#define PT_REGS_PARM5(regs) ((regs)->parm[4])
+#define PT_REGS_PARM6(regs) ((regs)->parm[5])
+long bpf_probe_read_user(void *, u32, const void *); long bpf_probe_read_user_str(void *, u32, const void *);
 u64 bpf_ktime_get_ns(void); u64 bpf_get_current_pid_tgid(void); u64 bpf_get_current_ancestor_cgroup_id(int);
 long bpf_get_current_comm(void *, u32); long bpf_probe_read_kernel(void *, u32, const void *);
 long bpf_probe_read_kernel_str(void *, u32, const void *);
