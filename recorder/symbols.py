@@ -167,7 +167,7 @@ class UserSymbols:
 
     def _jit_table(self, pid: int) -> list[tuple[int, int, str]]:
         try:
-            path = Path(f"/proc/{pid}/root/tmp/perf-{_innermost_pid(pid)}.map")
+            path = Path(f"/proc/{pid}/root", "tmp", f"perf-{_innermost_pid(pid)}.map")
             size = path.stat().st_size
             if self._jit.get(pid, (-1, []))[0] != size:
                 found = [_JIT_LINE.fullmatch(line) for line in path.read_text(errors="backslashreplace").splitlines()]
