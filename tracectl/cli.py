@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sql": ("tracectl.command_query:sql", "Run SQL on a capture, read-only."),
     "info": ("tracectl.command_info:info", "Show what was recorded, when, where, and what was lost."),
     "dump": ("tracectl.command_dump:dump", "Print a capture as text, one event per line, in order."),
+    "flamegraph": ("tracectl.command_flamegraph:flamegraph", "Draw the call stacks of an answer as a flame graph."),
     "replay": ("tracectl.command_replay:replay", "Print a capture's events again, in time order."),
     "export": ("tracectl.command_export:export", "Write a capture or an answer in the format of another tool."),
     "check": ("tracectl.command_check:check", "Check that a capture is what it says."),

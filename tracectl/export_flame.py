@@ -1,4 +1,4 @@
-"""Where threads spent their time, as flame graphs: folded lines and speedscope's JSON. Durations, not call stacks."""
+"""Folded lines and speedscope's JSON: call stacks of an answer, or how long its rows or threads' states lasted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Stacks = list[tuple[tuple[str, ...], int]]
 
 def write_folded(stream: IO[bytes], source: Source) -> None:
     """``frame;frame;frame ns`` lines, for flamegraph.pl and its kin."""
-    for frames, ns in _stacks(source, "folded"):
+    for frames, ns in stacks_of(source, "folded"):
         # A semicolon would begin another frame; a line end is no frame either.
         line = ";".join(harmless(frame).replace(";", "\\x3b") for frame in frames)
         stream.write(f"{line} {ns}\n".encode())
@@ -31,7 +31,7 @@ def write_folded(stream: IO[bytes], source: Source) -> None:
 
 def write_speedscope(stream: IO[bytes], source: Source) -> None:
     """A sampled profile of speedscope.app: one sample per distinct stack, its weight the time."""
-    stacks = _stacks(source, "speedscope")
+    stacks = stacks_of(source, "speedscope")
     places: dict[str, int] = {}
     samples = [[places.setdefault(frame, len(places)) for frame in frames] for frames, _ in stacks]
     weights = [ns for _, ns in stacks]
@@ -48,7 +48,7 @@ def write_speedscope(stream: IO[bytes], source: Source) -> None:
     stream.write(dumps(made).encode() + b"\n")
 
 
-def _stacks(source: Source, form: str) -> Stacks:
+def stacks_of(source: Source, form: str) -> Stacks:
     """Distinct stacks, outermost frame first, with their total ns; by name.
 
     Raises:
@@ -64,6 +64,9 @@ def _stacks(source: Source, form: str) -> Stacks:
         frames = ["comm", "'tid ' || tid", "state || COALESCE(' ' || detail, '')"]
         head = source.relations.with_clause(["runs", "delays", "sleeps"])
         rows = f"{head}\nSELECT {_listed(frames)} AS frames, CAST(SUM(dur) AS BIGINT) AS ns FROM ({_STATES})"
+    elif source.answer.columns[:1] == ["folded"]:
+        folded = sorted(source.answer.rows())
+        return [(tuple(str(row[0]).split(";")), int(row[1])) for row in folded if row[1]]
     else:
         columns = source.answer.columns
         if "dur" not in columns or "seq" not in columns:
