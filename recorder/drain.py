@@ -215,9 +215,12 @@ class Drain:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """Let no further event in, and hand over what is in the rings."""
+        """Let no further event in, and hand over what is in the rings; most of it is written while probes detach."""
         self._probes.close_gate()
         self._drain_all()
+        self._channel.send("closed", self._probes.to_ts)
+        self._probes.detach()
+        self._drain_all()  # of a probe that was held up on its way to the ring
 
     def finish(self, stopped_by: str, command_exit: int | None) -> Outcome:
         """Have the rest written, the ledger closed and the capture file made.
@@ -287,6 +290,8 @@ class Drain:
                     writer.reader_cpu_ns = cpu_ns
                     writer.cycle(ts, delay)
                     self._count(writer)
+                case ("closed", end_ts) if writer:
+                    writer.closed(end_ts)
                 case ("finish", end_ts, stopped_by, command_exit) if writer:
                     footer = writer.close(end_ts)
                     path = self._segments.finish(footer)

@@ -117,6 +117,10 @@ class Writer:
             self._segment(ts - _WATERMARK_LAG_NS)
             self._last_segment = ts
 
+    def closed(self, end_ts: int) -> None:
+        """No event later than ``end_ts`` comes, and hardly an earlier one: write what there is."""
+        self._segment(end_ts - 1)  # what is to be said of the end has that time
+
     def cut_short(self) -> None:
         """The reader is gone: write what is known to be whole as the last segment."""
         self._segment(self._last_cycle - _WATERMARK_LAG_NS)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tracectl.store.parquet import RowGroup
-from tracectl.store.schema import nulls
+from tracectl.store.parquet import RowGroup, encode
+from tracectl.store.schema import ROW_GROUP_ROWS, nulls
 
 WINDOW_ROWS = 1_000_000
 Tables = Mapping[str, pa.Table]
 Piece = Path | Tables
+# Rows held in memory by a Joiner at most.
+_HELD_ROWS = 400_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,62 @@ class Kept:
 
 
 Window = Mapping[str, pa.Table | Sequence[pa.Table | Kept]]
+
+
+class Joiner:
+    """Joins small row groups while a recording runs, so that its capture can be made of copies alone.
+
+    Args:
+        folder: where a file of row groups can be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        self._held: dict[str, list[pa.Table]] = defaultdict(list)
+        self._joined: list[Kept] = []
+
+    def add(self, tables: Tables, kept: Sequence[Kept]) -> None:
+        """Take in a segment: its rows, and the row groups of it that are large enough as they are."""
+        for kind, table in tables.items():
+            large = [one for one in kept if one.group.kind == kind]
+            if large:
+                self._encode(kind)
+                self._joined += large
+            else:
+                filled = [name for name in table.column_names if table[name].null_count < table.num_rows]
+                self._held[kind].append(table.select(filled))
+                if _rows_of(self._held[kind]) >= ROW_GROUP_ROWS:
+                    self._encode(kind)
+        if sum(map(_rows_of, self._held.values())) >= _HELD_ROWS:
+            for kind in list(self._held):
+                self._encode(kind)
+
+    def _encode(self, kind: str) -> None:
+        """Encode the rows that are held of a kind."""
+        tables = self._held.pop(kind, [])
+        if not tables:
+            return
+        if self._file is None:
+            # Without a name: nothing is left of it, and nobody who may write in the directory can put another there.
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 -- closed with this object
+        for group in encode(kind, pa.concat_tables(tables, promote_options="default")):
+            begin = self._file.tell()
+            self._file.write(group.data)
+            self._file.flush()
+            path = Path(f"/proc/self/fd/{self._file.fileno()}")
+            self._joined.append(Kept(path, -1, begin, group.without_data()))
+
+    def windows(self) -> Iterator[Window]:
+        """All rows, as windows of the capture; what is still held is encoded on the way."""
+        held: Window = {
+            kind: [pa.concat_tables(tables, promote_options="default")] for kind, tables in self._held.items()
+        }
+        yield from _gathered([*({one.group.kind: [one]} for one in self._joined), held])
+
+
+def _rows_of(tables: Iterable[pa.Table]) -> int:
+    return sum(table.num_rows for table in tables)
 
 
 def windows_of(pieces: Sequence[Piece], kept: Mapping[Path, Sequence[Kept]], *, renumber: bool) -> Iterator[Window]:
@@ -106,7 +165,7 @@ def _joined_tables(parts: Sequence[pa.Table | Kept]) -> Iterator[pa.Table | Kept
     """The same rows in the same order, neighbouring tables made one."""
     for is_kept, group in groupby(parts, lambda part: isinstance(part, Kept)):
         run = list(group)
-        yield from run if is_kept else [pa.concat_tables(run)]
+        yield from run if is_kept else [pa.concat_tables(run, promote_options="default")]
 
 
 _NEVER = 2**63 - 1

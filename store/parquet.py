@@ -53,7 +53,11 @@ class Chunk:
         meta = self.parts[0]
         for offset, part in zip(self.offsets, self.parts[1:], strict=True):
             meta += number(base + offset) + part
-        return b"\x26\0\x1c" + meta + b"\0"  # file_offset 0, as pyarrow has it, then the metadata
+        return _column_chunk(meta)
+
+
+def _column_chunk(meta: bytes) -> bytes:
+    return b"\x26\0\x1c" + meta + b"\0"  # file_offset 0, as pyarrow has it, then the metadata
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ def encode(kind: str, table: pa.Table) -> Iterator[RowGroup]:
     if not count:
         return
     rows = -(-table.num_rows // count)
-    table = table.unify_dictionaries().combine_chunks()
     filled = [name for name in table.column_names if table[name].null_count < table.num_rows]
+    table = table.select(filled).unify_dictionaries().combine_chunks()
     constant = {name: value for name in filled if (value := _constant(table[name].chunk(0))) is not None}
     varied = table.select([name for name in filled if name not in constant])
     sizes = [min(rows, table.num_rows - start) for start in range(0, table.num_rows, rows)]
@@ -183,9 +187,9 @@ class _Nulls:
         self._counts = _counts(rows, len(self.page))
         self._tail = _tail(thrift.struct((3, I64, number(rows))), _DATA_AT)
 
-    def chunk(self, head: bytes) -> Chunk:
-        """What the footer says of one of them; its page is ``page``."""
-        return Chunk((head + self._counts, self._tail), (0,), len(self.page))
+    def at(self, base: int, head: bytes) -> bytes:
+        """The footer's ColumnChunk of one of them, its ``page`` at ``base``."""
+        return _column_chunk(head + self._counts + number(base) + self._tail)
 
 
 @cache
@@ -263,15 +267,18 @@ class Assembly:
         pages = [group.data if data is None else data]
         at = begin + group.size
         nulls = _Nulls(group.rows)
-        columns, raw = [], 0
+        columns: list[bytes] = []
+        raw = 0
         for name, head in self._columns:
-            chunk, base = group.chunks.get(name), begin
+            chunk = group.chunks.get(name)
             if chunk is None:
-                chunk, base = nulls.chunk(head), at
+                columns.append(nulls.at(at, head))
                 pages.append(nulls.page)
                 at += len(nulls.page)
-            columns.append(chunk.at(base))
-            raw += chunk.raw
+            else:
+                columns.append(chunk.at(begin))
+                raw += chunk.raw
+        raw += len(nulls.page) * (len(pages) - 1)
         self._file.write(b"".join(pages))
         self._at = at
         self._rows += group.rows

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tracectl.store import checksum
 from tracectl.store.capture import SEGMENTS_SUFFIX, tail_path
-from tracectl.store.compaction import Kept, Piece, Tables, Window, windows_of
+from tracectl.store.compaction import Joiner, Kept, Piece, Tables, Window, windows_of
 from tracectl.store.errors import UserError
 from tracectl.store.events import Event
 from tracectl.store.footer import KEY, Footer
@@ -114,6 +114,7 @@ class SegmentWriter:
         self.segments: list[Path] = []
         self._sizes: dict[Path, int] = {}
         self._kept: dict[Path, list[Kept]] = {}
+        self._joiner = Joiner(self.directory)
         self._owner = owner
         self._late = False
         self._number = 0
@@ -152,6 +153,7 @@ class SegmentWriter:
         self._sizes[path] = write_file(path, self.schema, [tables], footer, self._owner, keep=kept)
         if not self.stay:
             self._kept[path] = kept
+            self._joiner.add(tables, kept)
         self.segments.append(path)
         self._late |= footer.late
         tail_path(self.directory, self._number - 1).unlink(missing_ok=True)
@@ -175,10 +177,14 @@ class SegmentWriter:
         if self.stay:
             return self.directory
         # Unfinished, it lies in the directory: killed, it leaves nothing elsewhere.
-        compact(
-            self.output, self.schema, self.segments, footer, self._owner, renumber=self._late, folder=self.directory,
-            kept=self._kept,
-        )  # fmt: skip
+        if self._late:
+            compact(
+                self.output, self.schema, self.segments, footer, self._owner, renumber=True, folder=self.directory,
+                kept=self._kept,
+            )  # fmt: skip
+        else:
+            windows = self._joiner.windows()
+            write_file(self.output, self.schema, windows, footer, self._owner, folder=self.directory)
         shutil.rmtree(self.directory)
         return self.output
 
