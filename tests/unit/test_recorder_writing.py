@@ -121,14 +121,14 @@ def test_what_is_written_at_the_stop_is_not_late(tmp_path: Path, no_kernel: Cloc
         lambda tables, footer, tail: (late.append(footer.late), plain(tables, footer, tail))[1],
     )
     for _ in range(3):
-        second(kernel, writer, no_kernel)
+        second(kernel, writer, no_kernel, 20)
     capture = finished(kernel, writer, no_kernel)
     assert late == [False] * 5  # three seconds, what was left when the gate closed, what is said of the end
     assert [line.residue for line in capture.ledger()] == [0, 0]
     with capture.database() as database:
         rows = database.execute(f"SELECT ts, tid FROM '{capture.files[0]}' WHERE tid IS NOT NULL ORDER BY seq").rows()
     events = [row for row in rows if row[1] in (7, 8)]
-    assert len(events) == 18
+    assert len(events) == 120
     assert events == sorted(events)
 
 
