@@ -21,7 +21,8 @@ from tracectl.cli import COMMANDS, group
 from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.nouns import NOUNS, Noun
-from tracectl.query.stages import STAGES, Stage
+from tracectl.query.stage import Stage
+from tracectl.query.stages import STAGES
 from tracectl.store.events import BASE_FIELDS, BOOKKEEPING, CATALOGUE, CAUSES, GROUPS, Event
 from tracectl.store.fields import Field
 

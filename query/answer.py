@@ -152,7 +152,7 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
     made = plan(query, Scene.of(capture, context), lambda evidence: loss_in(base, relations, evidence))
     head = relations.with_clause(made.relations)
     sql = f"{head}\n{made.select.sql()}"
-    result, found = _run(base, sql, made)
+    result, found = _run(base, head, made)
     parameters = made.parameters
     if made.select.qualified and found.exact:
         # Nothing was left open: the plain statement gives the same rows, and is easier to read.
@@ -168,8 +168,18 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
     )  # fmt: skip
 
 
-def _run(database: Database, sql: str, made: Plan) -> tuple[Result, Qualification]:
+def _left_open(database: Database, head: str, made: Plan) -> int:
+    """How many rows may or may not match."""
+    sql = f"{head}\nSELECT COUNT(*) FILTER (WHERE {MATCH} IS NULL) FROM {made.open_rows}"
+    used = {name for name in _PLACEHOLDER.findall(sql) if name}
+    values = {name: value for name, value in made.parameters.items() if name in used}
+    ((count,),) = database.execute(sql, values).rows()
+    return int(count)
+
+
+def _run(database: Database, head: str, made: Plan) -> tuple[Result, Qualification]:
     """Run a statement; with rows that only may match, set them apart and count them."""
+    sql = f"{head}\n{made.select.sql()}"
     loss = made.loss
     columns = list(made.select.columns)
     undetermined = 0
@@ -177,6 +187,9 @@ def _run(database: Database, sql: str, made: Plan) -> tuple[Result, Qualificatio
         table = database.keep(sql, made.parameters)
         ((undetermined,),) = database.execute(f"SELECT COALESCE(MAX({UNDETERMINED}), 0) FROM {table}").rows()
         sql = f"SELECT {{}} FROM {table}" + (f" WHERE {MATCH}" if made.select.group != [] else "")
+    elif made.open_rows:
+        # A stage stands around those before it, and no longer tells what was left open below.
+        undetermined = _left_open(database, head, made)
     if loss.exact and not undetermined:
         found = Qualification("exact")
         columns = [name for name in columns if name not in made.bound_columns]

@@ -120,6 +120,9 @@ class Plan:
         parameters: values by name; none of them is in the SQL text.
         named: (column, value or pattern) of threads that the question names, to help when none is found.
         unfilled: columns that this capture leaves empty -> the optional column (``kind.column``) that tells.
+        final: the stage of which no further number can be made, as ``histogram``; empty: there is none.
+        first_ts, last_ts: when the rows asked for begin, at least and at most; None: at any time.
+        open_rows: the rows that match or may; empty when each tells.
         narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
         stages: in words.
     """
@@ -149,6 +152,10 @@ class Plan:
     parameters: dict[str, Value] = field(default_factory=dict)
     named: list[tuple[str, Value]] = field(default_factory=list)
     unfilled: dict[str, str] = field(default_factory=dict)
+    final: str = ""
+    first_ts: int | None = None
+    last_ts: int | None = None
+    open_rows: str = ""
     narrowed: bool = False
     stages: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -184,6 +191,7 @@ class Plan:
             guessed = self.evidence.rule.interval == "all" and "certain" in self.all_columns
             source = tri_state(self.select.source, self.select.where, self.maybe, " OR ".join(unknown), guessed=guessed)
             self.select.source, self.select.where, self.select.tri = source, [], True
+            self.open_rows = source
         else:
             self.select.where += self.maybe
         self.loss = loss

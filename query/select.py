@@ -50,7 +50,7 @@ class Select:
         lines = [f"SELECT {', '.join(shown)}", f"FROM {self.source}"]
         lines += [f"{'WHERE' if n == 0 else '  AND'} {condition}" for n, condition in enumerate(self.where)]
         if self.group:
-            lines.append(f"GROUP BY {', '.join(quote_name(name) for name in self.group)}")
+            lines.append(f"GROUP BY {', '.join(self.expressions.get(name, quote_name(name)) for name in self.group)}")
         if self.having:
             lines.append(f"HAVING {self.having}")
         if order:

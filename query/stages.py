@@ -2,121 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import replace
-from typing import ClassVar
-
-from lark import Token
-
-from tracectl.query.bounds import NOT_BOUNDED, Bounding
 from tracectl.query.plan import Plan
-from tracectl.query.values import Node, OutOfRange, integer_of, place_of, token_in, tokens, trees
+from tracectl.query.series import Histogram, Rate
+from tracectl.query.stage import Stage, aggregate, any_group, between, free_name, opened, total_bound
+from tracectl.query.values import token_in, tokens, trees
 from tracectl.store.relations import Column, quote_name
-
-
-class Stage(ABC):
-    """A stage.
-
-    Attributes:
-        rule: name of the grammar rule that makes it.
-        grammar: its grammar lines.
-        examples: whole questions, executed by tests and shown in docs/language.md.
-    """
-
-    rule: ClassVar[str]
-    grammar: ClassVar[str]
-    examples: ClassVar[tuple[str, ...]]
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.place = place_of(node)
-
-    @abstractmethod
-    def apply(self, plan: Plan) -> None:
-        """Change the plan's SELECT.
-
-        Raises:
-            QueryError: a column that is not there, or of the wrong type.
-        """
-
-    def column(self, plan: Plan, token: Token, *, numeric: bool = False) -> Column:
-        """A column of the rows before this stage."""
-        column = plan.column(str(token), place_of(token), plan.select.columns if plan.narrowed else None)
-        if numeric and column.type not in ("int", "real"):
-            remedy = "sums, averages and percentiles are of numbers"
-            raise plan.error(f"{column.name} is no number", remedy, place_of(token))
-        return column
-
-    def names(self, plan: Plan, node: Node) -> list[Column]:
-        """The columns of a ``columns`` rule, each once."""
-        return list({c.name: c for c in (self.column(plan, token) for token in tokens(node))}.values())
-
-    def number(self, plan: Plan, token: Token) -> int:
-        """How many rows."""
-        try:
-            return integer_of(token)
-        except OutOfRange:
-            raise plan.error("this number is too large", "at most 64 bits", place_of(token)) from None
-
-
-def _aggregate(plan: Plan, by: list[Column], made: dict[str, tuple[str, Column]]) -> None:
-    """Replace the rows by groups: the columns of ``by``, then those made (name -> expression, column)."""
-    select = plan.select
-    select.columns = {column.name: column for column in by} | {name: column for name, (_, column) in made.items()}
-    select.expressions = {name: expression for name, (expression, _) in made.items()}
-    select.group = [column.name for column in by]
-    select.any_group = _any_group(plan, by)
-    # What comes after groups or limits is not bounded any more: a row that is missing could change which there are.
-    plan.bounding = None
-    first = next(iter(made))
-    select.order = [f"{quote_name(first)} DESC NULLS LAST", *(quote_name(column.name) for column in by)] if by else []
-    plan.narrowed = True
-
-
-def _free_name(wanted: str, by: list[Column]) -> str:
-    """A name for a made column that none of the group's has."""
-    return f"{wanted}_" if wanted in {column.name for column in by} else wanted
-
-
-def _open(plan: Plan) -> Bounding:
-    """Make ready for aggregates; returns how they are bounded."""
-    if plan.select.closed:
-        plan.select = plan.select.around()
-        plan.bounding = None
-    # Over rows that an earlier stage made: what is missing is only known as a whole.
-    return plan.bounding or Bounding(replace(plan.loss, at_most=None), tri=False, pairs=False, open_ended=True)
-
-
-def _any_group(plan: Plan, by: list[Column]) -> bool:
-    """Whether a row that is not certain may belong to another group than the one it is in."""
-    known = plan.bounding
-    moving = any(column.derived or column.name == "certain" for column in by)
-    return known is not None and known.pairs and not known.loss.exact and moving
-
-
-def _between(plan: Plan, column: Column, limits: tuple[str, str], by: list[Column]) -> dict[str, tuple[str, Column]]:
-    """Two more columns: how small and how large a value can be."""
-    made = {}
-    for end, expression in zip(("min", "max"), limits, strict=True):
-        if expression == NOT_BOUNDED:
-            continue
-        name = _free_name(f"{column.name}_{end}", by)
-        made[name] = (
-            f"CAST({expression} AS BIGINT)",
-            Column(name, column.type, column.unit, f"{end} of {column.name}"),
-        )
-    words = {0: "not bounded", 1: f"at least {' '.join(made)}", 2: f"between {' and '.join(made)}"}
-    plan.bounds[column.name] = words[len(made)]
-    plan.bound_columns |= set(made)
-    return made
-
-
-def _total_bound(what: str, column: Column, bounding: Bounding) -> str:
-    """What a sum, max or min is when rows are missing; a sum only grows with them where no value is negative."""
-    if bounding.open_ended and not column.derived:
-        return "not bounded"  # it may be the value of a row that stands for none
-    known = {"sum": "at least" if column.unit == "ns" else "not bounded", "max": "at least", "min": "at most"}
-    return known.get(what, "not bounded")
 
 
 class Count(Stage):
@@ -131,13 +21,13 @@ count: "count" ("by" columns)?
     def apply(self, plan: Plan) -> None:
         """Makes the column ``count``."""
         by = self.names(plan, trees(self.node)[0]) if self.node.children else []
-        name = _free_name("count", by)
-        bounding = _open(plan)
+        name = free_name("count", by)
+        bounding = opened(plan, self.place)
         made = {name: (f"COUNT(*){bounding.only_matching}", Column(name, "int", "", "number of rows"))}
         if bounding.needed:
-            limits = bounding.count(any_group=_any_group(plan, by))
-            made |= _between(plan, made[name][1], limits, by)
-        _aggregate(plan, by, made)
+            limits = bounding.count(any_group=any_group(plan, by))
+            made |= between(plan, made[name][1], limits, by)
+        aggregate(plan, by, made)
 
 
 def _known(column: Column, value: str, only: str) -> str:
@@ -171,16 +61,15 @@ TOTAL.2: /(sum|avg|min|max)(?!\\w)/i
         lists = trees(self.node)
         by = self.names(plan, lists[1]) if len(lists) > 1 else []
         made = {}
-        bounding = _open(plan)
+        bounding = opened(plan, self.place)
         for token in tokens(lists[0]):
             column = self.column(plan, token, numeric=True)
-            name = _free_name(f"{what}_{column.name}", by)
+            name = free_name(f"{what}_{column.name}", by)
             made[name] = (self._expression(what, column, bounding.only_matching), self._result(what, name, column))
             if bounding.needed:
-                # A thread's ts is that of the first event that is left of those that name it: a loss moves it.
-                moving = plan.noun.name == "tasks"
-                plan.bounds[name] = "not bounded" if moving else _total_bound(what, column, bounding)
-        _aggregate(plan, by, made)
+                moving = plan.evidence.rule.shifting
+                plan.bounds[name] = "not bounded" if moving else total_bound(what, column, bounding)
+        aggregate(plan, by, made)
 
     @staticmethod
     def _expression(what: str, column: Column, only: str) -> str:
@@ -216,21 +105,21 @@ PERCENTILE.2: /p(\\d\\d?(\\.\\d{1,6})?|100)(?![\\w.])/i
         column = self.column(plan, given[-1], numeric=True)
         by = self.names(plan, trees(self.node)[0]) if trees(self.node) else []
         made = {}
-        bounding = _open(plan)
+        bounding = opened(plan, self.place)
         for token in given[:-1]:
             digits = str(token)[1:]
-            name = _free_name(f"p{digits.replace('.', '_')}_{column.name}", by)
+            name = free_name(f"p{digits.replace('.', '_')}_{column.name}", by)
             whole, _, part = digits.partition(".")
             fraction = f"0.{whole.zfill(2)}{part}" if whole != "100" else "1.0"
             value = f"PERCENTILE_DISC({fraction}) WITHIN GROUP (ORDER BY {quote_name(column.name)})"
             result = Column(name, column.type, column.unit, f"{token} of {column.name}")
             made[name] = (_known(column, value + bounding.only_matching, bounding.only_matching), result)
             if bounding.needed and column.unit == "ns":
-                limits = bounding.percentile(fraction, quote_name(column.name), any_group=_any_group(plan, by))
-                made |= _between(plan, result, limits, by)
+                limits = bounding.percentile(fraction, quote_name(column.name), any_group=any_group(plan, by))
+                made |= between(plan, result, limits, by)
             elif bounding.needed:
                 plan.bounds[name] = "not bounded"
-        _aggregate(plan, by, made)
+        aggregate(plan, by, made)
 
 
 class Top(Stage):
@@ -328,7 +217,7 @@ folded: "folded"
         if not stacks:
             raise plan.error("there are no stacks to fold", 'a clause "with stacks" before it', self.place)
         value = self._value(plan)
-        bounding = _open(plan)
+        bounding = opened(plan, self.place)
         folded = Column("folded", "text", "", "frames joined by ;", any(before[name].derived for name in stacks))
         if value is None:
             made = {"count": (f"COUNT(*){bounding.only_matching}", Column("count", "int", "", "number of rows"))}
@@ -337,10 +226,10 @@ folded: "folded"
             name = value.name if plan.narrowed else f"sum_{value.name}"
             total = f"CAST(SUM({value.name}){bounding.only_matching} AS BIGINT)"
             made = {name: (total, Column(name, "int", value.unit, f"sum of {value.name}"))}
-            words = _total_bound("sum", value, bounding)
+            words = total_bound("sum", value, bounding)
         if bounding.needed:
             plan.bounds[next(iter(made))] = words
-        _aggregate(plan, [folded], made)
+        aggregate(plan, [folded], made)
         plan.select.expressions["folded"] = self._frames(before)
 
     @staticmethod
@@ -374,4 +263,6 @@ folded: "folded"
         return f"CONCAT_WS(';', {', '.join(parts)})"
 
 
-STAGES: tuple[type[Stage], ...] = (Count, Totals, Percentiles, Top, Sort, Limit, Pick, Folded)
+STAGES: tuple[type[Stage], ...] = (
+    Count, Totals, Percentiles, Histogram, Rate, Top, Sort, Limit, Pick, Folded,
+)  # fmt: skip

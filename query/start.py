@@ -10,7 +10,7 @@ from tracectl.query.clause import Clause
 from tracectl.query.nouns import Noun, softirq_vector
 from tracectl.query.plan import Evidence, Plan, Scene, Value, view_of
 from tracectl.query.select import Select
-from tracectl.query.stages import Stage
+from tracectl.query.stage import Stage
 from tracectl.query.values import Place, did_you_mean, place_of, string_of
 from tracectl.store.errors import QueryError
 from tracectl.store.events import SOFTIRQS

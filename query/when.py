@@ -24,11 +24,13 @@ class When(Clause):
     def not_before(self, plan: Plan, ts: int) -> str:
         """SQL that a row begins at ``ts`` or later."""
         plan.evidence.only_from(ts)
+        plan.first_ts = ts if plan.first_ts is None else max(ts, plan.first_ts)
         return f"ts >= {plan.parameter(min(ts, INT64_MAX))}"
 
     def not_later(self, plan: Plan, ts: int) -> str:
         """SQL that a row begins at ``ts`` or earlier."""
         plan.evidence.only_to(ts)
+        plan.last_ts = ts if plan.last_ts is None else min(ts, plan.last_ts)
         return f"ts <= {plan.parameter(min(ts, INT64_MAX))}"
 
 

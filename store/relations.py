@@ -3,17 +3,19 @@
 A view file's header has machine-readable lines::
 
     -- one row: what a row is; ``(helper)`` at the end keeps it out of the language
-    -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2] [lane=cpu] [vanishes]     (or: none)
+    -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2] [lane=cpu] [vanishes] [shifting]
+       (or: none)
     -- needs: kind other_kind? one|two a+b|c
     -- filled: column other by kind.column          (where there are such)
 
 The interval goes from a column to a column, or from ``before`` or to ``after`` (the CPU's neighbouring event); ``rows``
 is how many rows one lost event can take away, if more than one; rows of one ``lane`` do not overlap; ``vanishes``: the
-loss of an earlier event than the one it is named after can take a row away. ``needs`` lists kinds; ``?`` marks what a
-relation can do without, ``|`` alternatives, ``+`` what goes together. ``filled`` names columns that a recording fills
-only when asked to, and the optional column of the catalogue that tells whether it did. Each column of the outermost
-SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or ``bool``, with ``?`` behind it where the column is
-derived; unit is ``ns`` (a duration), ``clock`` (a moment on the monotonic clock, ns) or nothing.
+loss of an earlier event than the one it is named after can take a row away; ``shifting``: a loss can make any value
+another one. ``needs`` lists kinds; ``?`` marks what a relation can do without, ``|`` alternatives, ``+`` what goes
+together. ``filled`` names columns that a recording fills only when asked to, and the optional column of the catalogue
+that tells whether it did. Each column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``,
+``text`` or ``bool``, with ``?`` behind it where the column is derived; unit is ``ns`` (a duration), ``clock`` (a moment
+on the monotonic clock, ns) or nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _COLUMN = re.compile(
 _HEADER = re.compile(r"^-- (one row|evidence|needs|filled):[ ]?(.*)$", re.MULTILINE)
 _EVIDENCE = re.compile(
     r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)(?: rows=(?P<rows>\d+))?"
-    r"(?: lane=(?P<lane>\w+))?(?P<vanishes> vanishes)?"
+    r"(?: lane=(?P<lane>\w+))?(?P<vanishes> vanishes)?(?P<shifting> shifting)?"
 )
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _USED = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_]\w*)")
@@ -77,6 +79,8 @@ class EvidenceRule:
         lane: column of which rows with the same value do not overlap; empty: there is none, or rows do not last.
         vanishes: whether the loss of an earlier event than the one it is named after can take a row away. Others are
             there, not certain, as long as that event is.
+        shifting: whether a row that is not certain can have other values than in a recording without loss: a thread's
+            ts is that of the first event that is left of those that name it.
     """
 
     streams: tuple[str, ...] = ()
@@ -85,6 +89,7 @@ class EvidenceRule:
     rows_per_event: int = 1
     lane: str = ""
     vanishes: bool = False
+    shifting: bool = False
 
     @property
     def starts_at_row(self) -> bool:
@@ -139,7 +144,7 @@ def _read_view(name: str, text: str) -> View:
         streams = tuple(match["streams"].split(","))
         rule = EvidenceRule(
             streams, match["cpus"] == "own", match["interval"], int(match["rows"] or 1), match["lane"] or "",
-            bool(match["vanishes"]),
+            bool(match["vanishes"]), bool(match["shifting"]),
         )  # fmt: skip
     columns = {}
     for line in text.splitlines():

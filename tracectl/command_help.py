@@ -17,12 +17,14 @@ from tracectl.text import nearest, visible
 if TYPE_CHECKING:
     from tracectl.query.clause import Clause
     from tracectl.query.nouns import Noun
-    from tracectl.query.stages import Stage
+    from tracectl.query.stage import Stage
 
 _STAGE_FORMS = {
     "count": "count [by COLUMNS]",
     "totals": "sum|avg|min|max COLUMNS [by …]",
     "percentiles": "p50,p99 COLUMN [by …]",
+    "histogram": "histogram COLUMN [by …]",
+    "rate": "rate 1s [by …]",
     "top": "top N by COLUMN",
     "sort": "sort [-]COLUMN",
     "limit": "limit N",

@@ -7,7 +7,7 @@ suits. Exact numbers are the business of json, csv, parquet and arrow (output.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from tracectl import text
@@ -88,6 +88,35 @@ def right_aligned(table: Table) -> list[bool]:
     return [bool(right) for right in decided]
 
 
+def with_bars(table: Table, width: int = 40) -> Table:
+    """A histogram with a bar per bucket and the empty buckets between; any other table as it is."""
+    names = list(table.columns)
+    if "bucket_from" not in names or "bucket_to" not in names or "count" not in names:
+        return table
+    low, high, count = (names.index(name) for name in ("bucket_from", "bucket_to", "count"))
+    filled: list[Sequence[Any]] = []
+    for row in table.rows:
+        before = filled[-1] if filled else None
+        same = before is not None and [v for i, v in enumerate(before) if i < low] == list(row[:low])
+        # From one power of two to the next: at most 63 steps.
+        while before is not None and same and None not in (before[low], row[low]) and 0 < before[high] < row[low]:
+            empty = [*row[:low], *[None] * (len(names) - low)]
+            empty[low], empty[high], empty[count] = before[high], 2 * before[high], 0
+            filled.append(empty)
+            before = empty
+        filled.append(row)
+    most = max((row[count] or 0 for row in filled), default=0)
+    rows = [[*row, _bar((row[count] or 0) / most if most else 0, width)] for row in filled]
+    return replace(table, columns=[*names, ""], rows=rows)
+
+
+def _bar(share: float, width: int) -> str:
+    """A bar of eighths of characters; what is more than nothing is seen."""
+    eighths = max(round(share * width * 8), 1 if share else 0)
+    part: str = ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    return "█" * (eighths // 8) + part
+
+
 def write_plain(table: Table, stream: IO[str]) -> None:
     """Aligned columns, all rows, no colour: for pipes and files."""
     right = right_aligned(table)
@@ -111,6 +140,7 @@ def write_terminal(table: Table, stream: IO[str], limit: int | None) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=stream, highlight=False, soft_wrap=False)
+    table = with_bars(table)
     body = cells(table, limit)
     names = [text.visible(name) for name in table.columns]
     right = right_aligned(table)

@@ -1,5 +1,5 @@
 -- one row: a thread, from its creation to its end as far as the capture tells; a tid used again is another thread
--- evidence: stream=all cpus=all interval=all rows=2
+-- evidence: stream=all cpus=all interval=all rows=2 shifting
 -- needs: task?
 -- Any event may be the one that names a thread, so any that was lost may be missed (and each names up to two): with a
 -- gap no row is certain, and what is not the tid is only what the events that are left tell.

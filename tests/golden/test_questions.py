@@ -13,7 +13,8 @@ from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.grammar import assemble
 from tracectl.query.nouns import NOUNS, Noun
-from tracectl.query.stages import STAGES, Stage
+from tracectl.query.stage import Stage
+from tracectl.query.stages import STAGES
 from tracectl.store.capture import Capture
 from tracectl.store.errors import NotRecordedError, QueryError, StrictError
 from tracectl.store.events import CATALOGUE, KINDS

@@ -122,7 +122,13 @@ _NUMBERS = ("dur", "ts", "blocked", "delay", "end_ts", "events", "waking_ts")
 
 
 def _stages() -> list[str]:
-    stages = ["count", *(f"count by {name}" for name in _GROUPS), "count by tid, cpu"]
+    stages = [
+        "count",
+        "histogram dur",
+        "histogram blocked by tid",
+        *(f"count by {name}" for name in _GROUPS),
+        "count by tid, cpu",
+    ]
     for number in _NUMBERS:
         stages += [f"{what} {number}" for what in ("sum", "max", "min", "avg", "p50", "p1,p90,p100")]
         stages += [

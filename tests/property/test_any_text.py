@@ -9,7 +9,8 @@ from tracectl.query import Scene, parse, plan
 from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.nouns import BY_NAME, NOUNS
-from tracectl.query.stages import STAGES, Stage
+from tracectl.query.stage import Stage
+from tracectl.query.stages import STAGES
 from tracectl.store.errors import QueryError
 
 PARTS: tuple[type[Clause] | type[Stage], ...] = (*CLAUSES, *STAGES)

@@ -8,7 +8,8 @@ from tracectl.query import Scene, explain, parse, plan
 from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.nouns import NOUNS
-from tracectl.query.stages import STAGES, Stage
+from tracectl.query.stage import Stage
+from tracectl.query.stages import STAGES
 from tracectl.store.relations import views
 
 SCENE = Scene(start_ts=1_000, end_ts=9_000)
