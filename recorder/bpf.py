@@ -159,11 +159,6 @@ def _event_name(probe: str) -> str:
     return re.sub(r"\W", "_", probe, flags=re.ASCII)[-60:]
 
 
-def _arity(function: Any) -> int:
-    """How many arguments follow the program's descriptor: later versions of libbcc take one more."""
-    return len(function.argtypes) - 1
-
-
 def _worded(probe: str) -> str:
     return probe if probe.partition(":")[0] in ("kprobe", "kretprobe", "uprobe", "uretprobe") else f"tracepoint {probe}"
 
@@ -321,8 +316,9 @@ class Program:
 
     def attach_uprobe(self, fn_name: str, probe: str, path: str, offset: int, *, returns: bool) -> None:
         """Attach a loaded function at an offset in a file, whichever process runs it; or to the return."""
+        # The last one is newer than libbcc's own declaration of its arguments; too many do no harm.
         arguments = int(returns), _event_name(probe), path, offset, -1, 0
-        self._attach(fn_name, probe, self._lib.bpf_attach_uprobe, *arguments[: _arity(self._lib.bpf_attach_uprobe)])
+        self._attach(fn_name, probe, self._lib.bpf_attach_uprobe, *arguments)
 
     def attach_clock(self, fn_name: str, probe: str, cpu: int, hz: int) -> None:
         """Attach a loaded function to a CPU's clock, so many times a second."""

@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tracectl.recorder import tracefs
+from tracectl.recorder.attach import USER_PROBES, category_of
 from tracectl.recorder.program import Record
-from tracectl.recorder.symbols import KernelSymbols
+from tracectl.recorder.symbols import KernelSymbols, demangle
 from tracectl.store.events import CONTEXTS
 from tracectl.store.schema import arrow_type
 
@@ -69,6 +70,7 @@ class Decoder:
     def _naming(self, decode: str, record: Record) -> Name:
         names: dict[str, Name] = {
             "text": text_of,
+            "text_or_none": lambda raw: None if raw[:2] == b"\0\1" else text_of(raw),
             "ip": address_of,
             "ksym": self._symbols.name,
             "task_state": self._state,
@@ -84,6 +86,8 @@ def cached_task_state() -> Name:
 
 
 def _short_probe(tracepoint: str) -> str:
+    if category_of(tracepoint) in USER_PROBES:
+        return demangle(tracepoint.rpartition("@")[0].rpartition(":")[2] or tracepoint.partition(":")[2])
     return tracepoint.partition(":")[2].removesuffix("_entry").removesuffix("_exit")
 
 

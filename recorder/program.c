@@ -88,3 +88,16 @@ static __always_inline u64 read_u64(u64 address) {
     bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
     return value;
 }
+/* A pointer at an address; 0 where it cannot be read. */
+static __always_inline u64 read_kernel(u64 address) { return read_u64(address); }
+static __always_inline u64 read_user(u64 address) {
+    u64 value = 0;
+    bpf_probe_read_user(&value, sizeof(value), (void *)address);
+    return value;
+}
+/* A number at an address in kernel or user space. */
+#define NOT_READ (-0x7fffffffffffffffLL - 1)
+#define LOAD(space, type, address) ({ \
+    type loaded = 0; \
+    bpf_probe_read_##space(&loaded, sizeof(loaded), (void *)(address)) ? NOT_READ : (s64)loaded; \
+})

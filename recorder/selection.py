@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tracectl.recorder import btf, tracefs
 from tracectl.recorder.attach import category_of, is_tracepoint
+from tracectl.recorder.functions import event_of
+from tracectl.recorder.probe_spec import is_spec, parse_spec
 from tracectl.recorder.syscall import try_tracing
 from tracectl.store.columns import CALLBACK, STACKS
 from tracectl.store.errors import RecordError, UserError
@@ -90,8 +92,15 @@ def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
 
 def split_names(names: Iterable[str]) -> list[str]:
     """The names in texts separated by commas; those between parentheses separate nothing."""
-    parts = (part.strip() for name in names for part in re.split(r",(?![^(]*\))", name))
-    return [part for part in parts if part]
+    found = []
+    for name in names:
+        depth, begin = 0, 0
+        for at, c in enumerate(name + ","):
+            depth += (c == "(") - (c == ")")
+            if (c == "," and depth <= 0) or at == len(name):
+                found.append(name[begin:at].strip())
+                begin = at + 1
+    return [name for name in found if name]
 
 
 def _with(event: Event, columns: Iterable[Field]) -> Event:
@@ -143,6 +152,8 @@ def untraceable(function: str) -> str:
 def _event(name: str) -> Event:
     if name in KINDS and not KINDS[name].bookkeeping:
         return KINDS[name]
+    if is_spec(name):
+        return event_of(parse_spec(name))
     if name in tracefs.tracepoints():
         return _catalogued(name) or _made(name)
     raise UserError(f"-e {name}: no such event, group or tracepoint", _hint(name))
@@ -166,7 +177,7 @@ def _hint(name: str) -> str:
     kinds = [kind for kind, event in KINDS.items() if not event.bookkeeping]
     near = get_close_matches(name, [*GROUPS, *kinds, *_short_names(tracefs.tracepoints())], 3, 0.75)
     full = [_full(n) for n in near]
-    choice = f"groups: {', '.join(GROUPS)}; any tracepoint as category:event"
+    choice = f"groups: {', '.join(GROUPS)}; any tracepoint as category:event; kprobe:, uprobe: …"
     return f"nearest: {', '.join(full)}" if full else choice
 
 

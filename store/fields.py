@@ -32,6 +32,12 @@ S32 = FieldType("s32 {}", "i4", "int32")
 S64 = FieldType("s64 {}", "i8", "int64")
 COMM = FieldType("char {}[16]", "S16", "string", _READ_STR, decode="text")
 NAME = FieldType("char {}[32]", "S32", "string", _READ_STR, decode="text")
+# Text that may be unreadable: then its first byte is 0 and its second is not, as no text has it.
+_TRY_STR = (
+    "if (bpf_probe_read_@_str(&{m}, sizeof({m}), (void *)({e})) < 0) { ((char *)&{m})[0] = 0; ((char *)&{m})[1] = 1; }"
+)
+TEXT = FieldType("char {}[128]", "V128", "string", _TRY_STR.replace("@", "kernel"), decode="text_or_none")
+USER_TEXT = FieldType("char {}[128]", "V128", "string", _TRY_STR.replace("@", "user"), decode="text_or_none")
 PATH = FieldType("char {}[128]", "S128", "string", _READ_STR, decode="text")
 IP = FieldType("u8 {}[16]", "V16", "string", _READ, decode="ip")
 KSYM = FieldType("u64 {}", "u8", "string", decode="ksym")

@@ -15,7 +15,7 @@ from tracectl import text
 NONE = "-"
 _GAP = "  "
 # Kernel addresses, stored as signed integers: a question takes them as 0x….
-_ADDRESSES = {"socket", "hrtimer"}
+_ADDRESSES = {"socket", "hrtimer", "file", "epoll", "listener"}
 _WORD = (1 << 64) - 1
 # Left out first where a terminal is too narrow for all columns.
 _LEAST_WANTED = (
