@@ -26,6 +26,8 @@ _IN_WORDS = {
     "FLOAT": "a number",
     "HEX": "a number",
     "DURATION": "a time such as 10ms",
+    "MOMENT": "a time such as 2022-05-04T16:12:15Z",
+    "PLUS_MINUS": "±",
     "COMPARE": "a comparison such as =",
     "NOUN": "a noun",
     "KIND_NOUN": "a noun",

@@ -32,6 +32,7 @@ class Scene:
         kinds: recorded kinds; None: not known, everything is taken as recorded.
         start_ts, end_ts: the recording, ns monotonic.
         filled: optional columns that were recorded, as ``kind.column``; None: not known, all are taken as recorded.
+        clocks: readings of the monotonic and the wall clock at one moment each, ns, in order.
         context: where a waker's context comes from: ``recorded``, ``spans`` or empty (not known).
     """
 
@@ -42,6 +43,7 @@ class Scene:
     context: str = "recorded"
     filter: str | None = None
     filled: frozenset[str] | None = None
+    clocks: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, capture: Capture, context: str) -> Scene:
@@ -54,6 +56,7 @@ class Scene:
             context,
             capture.filter,
             capture.filled,
+            capture.clocks,
         )
 
     def recorded(self, kinds: frozenset[str]) -> bool:

@@ -62,11 +62,12 @@ def _count(plan: Plan, bounding: Bounding, groups: list[Column]) -> dict[str, tu
 
 def _log2_bucket(value: str) -> dict[str, str]:
     """SQL of both ends of a value's bucket, in whole numbers: a logarithm would round."""
-    size = f"LENGTH(BIN(ABS({value})))"  # binary digits
+    size = f"LENGTH(BIN(ABS(GREATEST({value}, -{_LARGEST}))))"  # binary digits
     low = f"(CAST(1 AS BIGINT) << ({size} - 1))"
     high = f"CASE WHEN {size} > 62 THEN {_LARGEST} ELSE CAST(1 AS BIGINT) << {size} END"
+    lowest = f"CASE WHEN {size} > 62 THEN -{_LARGEST} - 1 ELSE 1 - (CAST(1 AS BIGINT) << {size}) END"
     return {
-        "bucket_from": f"CASE WHEN {value} > 0 THEN {low} WHEN {value} = 0 THEN 0 WHEN {value} < 0 THEN 1 - {high} END",
+        "bucket_from": f"CASE WHEN {value} > 0 THEN {low} WHEN {value} = 0 THEN 0 WHEN {value} < 0 THEN {lowest} END",
         "bucket_to": f"CASE WHEN {value} > 0 THEN {high} WHEN {value} = 0 THEN 1 WHEN {value} < 0 THEN 1 - {low} END",
     }
 

@@ -117,6 +117,12 @@ class Capture:
         """End of what was recorded, ns monotonic."""
         return max(footer.end_ts for footer in self.footers)
 
+    @cached_property
+    def clocks(self) -> tuple[tuple[int, int], ...]:
+        """Readings of the monotonic and the wall clock at one moment each, ns, in order; empty: none was recorded."""
+        both = (clock for one in self.footers for clock in one.clocks if {"ts", "realtime"} <= clock.keys())
+        return tuple(sorted({(clock["ts"], clock["realtime"]) for clock in both}))
+
     @property
     def filter(self) -> str | None:
         """The task filter of the recording in words; None: everything was recorded."""

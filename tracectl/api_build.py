@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from tracectl.query.nouns import BY_NAME
 from tracectl.store.errors import UserError
 from tracectl.text import nearest, visible
 
-# A time: "10ms" as in a question, or a timedelta.
+# A time: "10ms" as in a question, or a timedelta; where a moment is meant also by the wall clock.
 Time = str | timedelta
+Moment = str | timedelta | datetime
 Value = str | int
 _TIME = re.compile(r"\d+(\.\d+)?(ns|us|µs|μs|ms|s|m|h)")
+_ON_THE_WALL = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)"
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _CPUS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
@@ -76,17 +78,21 @@ class Question:
             made = made._clause(f"on {_word(place)} {given}")
         return made
 
-    def after(self, time: Time) -> Question:
-        """Rows that begin so long after the start of the capture, or later."""
-        return self._clause(f"after {_time(time)}")
+    def after(self, time: Moment) -> Question:
+        """Rows that begin so long after the start of the capture, or at this time of the wall clock, or later."""
+        return self._clause(f"after {_moment(time)}")
 
-    def before(self, time: Time) -> Question:
-        """Rows that begin so long after the start of the capture, or earlier."""
-        return self._clause(f"before {_time(time)}")
+    def before(self, time: Moment) -> Question:
+        """Rows that begin so long after the start of the capture, or at this time of the wall clock, or earlier."""
+        return self._clause(f"before {_moment(time)}")
 
-    def between(self, first: Time, last: Time) -> Question:
-        """Rows that begin between two times after the start of the capture."""
-        return self._clause(f"between {_time(first)} and {_time(last)}")
+    def between(self, first: Moment, last: Moment) -> Question:
+        """Rows that begin between two times after the start of the capture, or of the wall clock."""
+        return self._clause(f"between {_moment(first)} and {_moment(last)}")
+
+    def around(self, time: Moment, within: Time) -> Question:
+        """Rows that begin around a time, no further from it than this."""
+        return self._clause(f"at {_moment(time)} ± {_time(within)}")
 
     def in_last(self, time: Time) -> Question:
         """Rows that begin in the last part of the capture."""
@@ -103,6 +109,22 @@ class Question:
     def in_state(self, state: str) -> Question:
         """Rows about this state: ``"D"``, ``"R+"``, ``"ESTABLISHED"``."""
         return self._clause(f"in state {_name(state)}")
+
+    def during(self, other: Question, link: str = "") -> Question:
+        """Rows that lie within a row of another question; ``link``: ``"same cpu"``, ``"anywhere"``."""
+        return self._clause(f"during {_inside(other)}{_link(link)}")
+
+    def followed_by(self, other: Question, within: Time, link: str = "") -> Question:
+        """Rows after which a row of another question begins, no later than this after they end."""
+        return self._clause(f"followed by {_inside(other)} within {_time(within)}{_link(link)}")
+
+    def not_followed_by(self, other: Question, within: Time, link: str = "") -> Question:
+        """Rows after which none begins in this time."""
+        return self._clause(f"not followed by {_inside(other)} within {_time(within)}{_link(link)}")
+
+    def after_row(self, other: Question, within: Time, link: str = "") -> Question:
+        """Rows that begin after a row of another question, no later than this after it ends."""
+        return self._clause(f"after {_inside(other)} within {_time(within)}{_link(link)}")
 
     def where(self, **equal: Value | bool) -> Question:
         """Rows whose columns have these values: ``where(cause="preempted", cpu=3, certain=True)``."""
@@ -139,6 +161,14 @@ class Question:
     def percentiles(self, *which: float, of: str = "dur", by: str | Iterable[str] = ()) -> Question:
         """Percentiles of a column: ``percentiles(50, 99, 99.9)``."""
         return self._stage(f"{','.join(f'p{one:g}' for one in which)} {_word(of)}{_by(by)}")
+
+    def histogram(self, column: str = "dur", by: str | Iterable[str] = ()) -> Question:
+        """How many rows have a value of which size, in powers of two."""
+        return self._stage(f"histogram {_word(column)}{_by(by)}")
+
+    def rate(self, part: Time, by: str | Iterable[str] = ()) -> Question:
+        """How many rows begin in each so long part of the time."""
+        return self._stage(f"rate {_time(part)}{_by(by)}")
 
     def top(self, count: int, by: str) -> Question:
         """The rows with the largest values of a column."""
@@ -201,6 +231,30 @@ def _time(value: Time) -> str:
     if not _TIME.fullmatch(value):
         raise UserError(f'"{visible(value)}" is not a time', "as in 10ms, 1.5s")
     return value
+
+
+def _moment(value: Moment) -> str:
+    """A time after the start, or one of the wall clock, which must have a zone."""
+    if isinstance(value, timedelta):
+        return _time(value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise UserError(f"{value.isoformat()} has no zone", "datetime(…, tzinfo=UTC)")
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value if re.fullmatch(_ON_THE_WALL, value) else _time(value)
+
+
+def _inside(other: Question) -> str:
+    """A question inside another one."""
+    if other._stages:
+        raise UserError(f'"{visible(str(other))}" has a stage', "a noun with its clauses")
+    return f"({other})"
+
+
+def _link(text: str) -> str:
+    if text and not re.fullmatch(r"anywhere|same [A-Za-z_]\w*(, ?[A-Za-z_]\w*)*", text):
+        raise UserError(f'"{visible(text)}" links no rows', 'as in "same cpu", "same pid", "anywhere"')
+    return f" {text}" if text else ""
 
 
 def _either(named: dict[str, Value | Iterable[Value]], words: Iterable[str] = ()) -> str:

@@ -38,6 +38,7 @@ _CLAUSE_FORMS = {
     "after": "after 1.5s",
     "before": "before 2s",
     "between": "between 1s and 2s",
+    "around": "at 20.9s ± 5ms",
     "in_last": "in last 5s",
     "over": "over 10ms",
     "under": "under 50us",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tracectl.query import Scene, ask, parse, plan
@@ -24,15 +24,19 @@ def by_walking(value: int) -> tuple[int, int]:
     """The bucket of a value: doubled until it fits."""
     if value == 0:
         return 0, 1
-    low = 1
+    value, low = max(value, -LARGEST), 1
     while 2 * low <= abs(value):
         low *= 2
     high = min(2 * low, LARGEST)
-    return (low, high) if value > 0 else (1 - high, 1 - low)
+    # The last bucket of each side ends where the numbers do.
+    return (low, high) if value > 0 else (1 - high if low < 2**62 else -LARGEST - 1, 1 - low)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.one_of(st.integers(-LARGEST, LARGEST), st.integers(0, 62).map(lambda n: 2**n), st.integers(-9, 9)))
+@example(-LARGEST - 1)
+@example(-LARGEST)
+@example(LARGEST)
+@given(st.one_of(st.integers(-LARGEST - 1, LARGEST), st.integers(0, 62).map(lambda n: 2**n), st.integers(-9, 9)))
 def test_the_bucket_of_any_number(value: int) -> None:
     made = _log2_bucket("value")
     sql = f"SELECT {made['bucket_from']}, {made['bucket_to']} FROM (SELECT CAST($p1 AS BIGINT) AS value)"
