@@ -134,7 +134,11 @@ def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
     if options["keep"]:
         raise UserError("--as does not go with --keep, which drops what was shown", "record to a file: -o x.parquet")
     view = view_of(name, arguments)
-    given = _options(RecordOptions, path, options | {"events": options["events"] or view.record})
+    given = _options(
+        RecordOptions,
+        path,
+        options | {"events": options["events"] or view.record, "stacks": options["stacks"] + view.stacks},
+    )
     with Live(view, path, lambda note: click.echo(text.visible(f"tracectl: {note}"), err=True)) as live:
         outcome = record_session(given, lambda _: live.check())
         live.done()

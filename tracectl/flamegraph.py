@@ -14,8 +14,8 @@ from tracectl.text import visible
 Stacks = Sequence[tuple[Sequence[str], int]]
 _WIDTH, _MARGIN, _ROW, _LETTER = 1200, 10, 17, 6.7
 _TOP, _BOTTOM = 92, 30
-# Frames narrower than this part of the whole cannot be seen.
-_NARROWEST = 0.0003
+# Frames narrower than this part of the whole, a pixel, cannot be seen; towers of them only make the picture high.
+_NARROWEST = 1 / (_WIDTH - 2 * _MARGIN)
 WAKER = "--"
 # Part of a graph -> (what it is, hue, saturation, lightness); a function's own shade varies with its name.
 _PARTS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -33,6 +34,16 @@ def test_runqslower_live_is_its_replay(tmp_path: Path) -> None:
     if b"half a second late" not in live.stderr:
         gaps = [line for line in live.stderr.splitlines() if b"lost: " in line]
         assert sorted(gaps) == sorted(line for line in replayed.stderr.splitlines() if b"lost: " in line)
+
+
+def test_offwaketime_live_is_its_replay(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    command = [*TRACECTL, "record", "-o", str(path), "--as", "offwaketime -f -m 10000"]
+    workload = ["--", sys.executable, "-c", "import time; time.sleep(0.4); time.sleep(0.4)"]
+    live = subprocess.run([*command, *workload], capture_output=True, env=environment(), check=True)
+    assert live.stdout == _replayed(path, "offwaketime", "-f", "-m", "10000").stdout
+    slept = [line for line in live.stdout.decode().splitlines() if "nanosleep" in line.partition(";--;")[0]]
+    assert slept and all(int(line.rpartition(" ")[2]) >= 10_000 for line in slept)
 
 
 def test_lines_come_while_it_records(tmp_path: Path) -> None:

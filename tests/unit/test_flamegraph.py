@@ -73,7 +73,7 @@ def test_what_is_drawn_is_as_wide_as_its_share() -> None:
 def test_frames_too_narrow_to_see_are_counted() -> None:
     stacks = [(("w", "main"), 1_000_000), *((("w", "main", f"f{n}"), 1) for n in range(40)), (("v",), 1)]
     document = svg(stacks, GRAPH)
-    assert "not drawn: 41 frames narrower than 300" in document
+    assert "not drawn: 41 frames narrower than 847" in document
     assert len(_frames(document)) == 3
 
 
