@@ -22,6 +22,7 @@ _IN_WORDS = {
     "WORD": "a name",
     "NAME": "a column",
     "UINT": "a number",
+    "CONTAINER": "a container id",
     "INT": "a number",
     "FLOAT": "a number",
     "HEX": "a number",

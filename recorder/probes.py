@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -97,15 +98,28 @@ class Probes:
 
     def open_gate(self) -> None:
         """Let events pass from ``from_ts`` (ns monotonic, set here) on; returns when that time has come."""
-        self.from_ts = time.monotonic_ns() + _GATE_AHEAD_NS
-        self._set_gate(self.from_ts, _NEVER)
+        self._ahead(lambda ts: self._move(ts, _NEVER))
         _sleep_until(self.from_ts)
 
     def close_gate(self) -> None:
         """Let no event pass after ``to_ts`` (set here); the rings keep what is in them."""
-        self.to_ts = time.monotonic_ns() + _GATE_AHEAD_NS
-        self._set_gate(self.from_ts, self.to_ts)
+        self._ahead(lambda ts: self._move(self.from_ts, ts))
         _sleep_until(self.to_ts + _IN_FLIGHT_NS)
+
+    def _move(self, from_ts: int, to_ts: int) -> None:
+        self.from_ts, self.to_ts = from_ts, to_ts
+        self._set_gate(from_ts, to_ts)
+
+    @staticmethod
+    def _ahead(move: Callable[[int], None]) -> None:
+        """Move the gate to a time that has not come when the move is done: later where the machine is slow."""
+        ahead = _GATE_AHEAD_NS
+        while True:
+            ts = time.monotonic_ns() + ahead
+            move(ts)
+            if time.monotonic_ns() < ts:
+                return
+            ahead *= 2
 
     def detach(self) -> None:
         """Detach: takes a tenth of a second for each classic tracepoint, after which none of its programs runs."""

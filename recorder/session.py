@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from tracectl.recorder.containers import cgroups_of, host_pid
 from tracectl.recorder.drain import Drain, Outcome, Status
 from tracectl.recorder.filters import TaskFilter
 from tracectl.recorder.flight import Keep
@@ -43,6 +44,7 @@ class RecordOptions:
         stacks: kinds that get call stacks, besides being recorded.
         frequency: of CPU samples, in Hz.
         pids, tids, comms, cgroups: the task filter.
+        container: the id of one; ``pids`` are then ids inside it, and without any all of it is recorded.
         max_events: stop once so many events were taken from the rings.
         max_size: stop once so many bytes were written; with ``keep_ns``: keep no more.
         keep_ns: flight recorder: ``output`` is a directory, of whose segments only the newest stay, for so long.
@@ -63,6 +65,7 @@ class RecordOptions:
     tids: tuple[int, ...] = ()
     comms: tuple[str, ...] = ()
     cgroups: tuple[str, ...] = ()
+    container: str = ""
     max_events: int | None = None
     max_size: int | None = None
     keep_ns: int | None = None
@@ -83,7 +86,12 @@ class RecordOptions:
     @property
     def task_filter(self) -> TaskFilter:
         """The task filter."""
-        return TaskFilter(self.pids, self.tids, self.comms, self.cgroups)
+        if not self.container:
+            return TaskFilter(self.pids, self.tids, self.comms, self.cgroups)
+        if self.pids:
+            pids = tuple(host_pid(self.container, pid) for pid in self.pids)
+            return TaskFilter(pids, self.tids, self.comms, self.cgroups)
+        return TaskFilter((), self.tids, self.comms, self.cgroups + cgroups_of(self.container))
 
 
 def record(options: RecordOptions, on_status: Callable[[Status], None] | None = None) -> Outcome:
@@ -109,7 +117,7 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
     selection = select(options.events, options.stacks)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
-        probes = stack.enter_context(_probes(selection, options))
+        probes = stack.enter_context(_probes(selection, task_filter, options))
         segments = SegmentWriter(options.output, Drain.schema_of(selection), _owner(), stay=options.keep is not None)
         drain = Drain(probes, segments, options.command_line, options.keep)
         try:
@@ -127,8 +135,8 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
             raise
 
 
-def _probes(selection: Selection, options: RecordOptions) -> Probes:
-    return Probes(selection, options.task_filter, options.buffer_bytes, options.debug, options.frequency)
+def _probes(selection: Selection, task_filter: TaskFilter, options: RecordOptions) -> Probes:
+    return Probes(selection, task_filter, options.buffer_bytes, options.debug, options.frequency)
 
 
 @dataclass

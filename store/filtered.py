@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tracectl.store.containers import container_id, path_pattern
 from tracectl.store.database import quote_string
 
 if TYPE_CHECKING:
@@ -63,11 +64,14 @@ class Inside:
         """Whether all threads that a question names are inside.
 
         Args:
-            what: ``tid``, ``pid``, ``comm`` or ``cgroup``.
+            what: ``tid``, ``pid``, ``comm``, ``cgroup`` or ``container``.
             value: a number, or a name where ``*`` and ``?`` stand for anything.
         """
         if isinstance(value, int):
             return (what, value) in self.numbers
+        if what == "container":
+            found = (re.search(path_pattern(container_id(value)), path) for path in self.cgroups)
+            return any(match is not None and match.end() == len(match.string) for match in found)
         fixed = re.split(r"[*?]", value, maxsplit=1)[0]
         if what == "comm":
             return any(fixed.startswith(name[:-1]) if name.endswith("*") else value == name for name in self.comms)

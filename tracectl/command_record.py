@@ -56,6 +56,12 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
 @click.option("-t", "--tid", "tids", type=click.IntRange(min=1), multiple=True, metavar="TID", help="Only this thread.")
 @click.option("--comm", "comms", multiple=True, metavar="GLOB", help="Only threads of this name, such as 'wrk:*'.")
 @click.option("--cgroup", "cgroups", multiple=True, metavar="PATH", help="Only threads in this cgroup and below.")
+@click.option(
+    "--container",
+    default="",
+    metavar="ID",
+    help="Only this container (Docker, containerd, CRI-O, Podman); -p then takes ids inside.",
+)
 @click.option("-n", "--max-events", type=click.IntRange(min=1), metavar="N", help="Stop after so many events.")
 @click.option(
     "--max-size", callback=_parsed(text.parse_size), metavar="SIZE",
@@ -162,6 +168,7 @@ def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any
         tids=given["tids"],
         comms=given["comms"],
         cgroups=given["cgroups"],
+        container=given["container"],
         max_events=given["max_events"],
         max_size=given["max_size"],
         keep_ns=given["keep"],
