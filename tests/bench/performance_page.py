@@ -45,7 +45,7 @@ def page(found: dict[str, Any]) -> str:
             f"| {name} | {own['lost']:.1%} ({own['worst_lost']:.1%}) | {shown} | {own['slowdown']:.2f} | {size} |"
         )
     reading = storm["tracectl"]["reading_ns_per_event"]
-    sched = found["sched_bytes_per_event"]
+    sched = found["answers"]["bytes"]
     lines += [
         "",
         "| what | tracectl | perf |",
@@ -57,8 +57,29 @@ def page(found: dict[str, Any]) -> str:
         f"{large['pss_mib']:.0f} MiB; {large['rss_mib']:.0f} MiB | |",
         f"| from the stop to the capture, to the first answer | {large['stop_seconds']:.1f} s, "
         f"{large['stop_seconds'] + large['query_seconds']:.1f} s | |",
+        *_answers(found["answers"]),
     ]
     return "\n".join(lines)
+
+
+def _answers(found: dict[str, Any]) -> list[str]:
+    """Time to the answer; the process's start is in it."""
+    asked = {"delays": "delays of two threads", "wakeups": "wakeups of two threads"}
+    lines = [
+        "",
+        f"Two tasks that wake each other, {found['events']:,} scheduler events ({found['samples']:,} kept by perf); "
+        "seconds until the answer was printed:",
+        "",
+        "| question | tool | seconds | to tracectl |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, tools in found["seconds"].items():
+        for tool, took in tools.items():
+            if isinstance(took, str):
+                lines.append(f"| {asked[name]} | {tool} | {took} | |")
+            else:
+                lines.append(f"| {asked[name]} | {tool} | {took:.1f} | {took / tools['tracectl']:.1f} × |")
+    return lines
 
 
 def _lossless(found: dict[str, Any], tool: str) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.performance_page import write_page
+from tests.bench.recorder_answers import answers, asked
 from tests.bench.recorder_peers import Peer, peers, start
 
 ROOT = Path(__file__).parents[2]
@@ -131,33 +132,9 @@ def ramp(tool: Peer, folder: Path) -> list[Figures]:
 
 def _getppids(name: str, out: Path) -> int:
     if name == "tracectl":
-        return int(_asked(out, "events sys_enter where id = 110 | count").splitlines()[1].split(",")[0])
+        return int(asked(out, "events sys_enter where id = 110 | count").splitlines()[1].split(",")[0])
     done = subprocess.run(["perf", "script", "-F", "trace", "-i", str(out)], capture_output=True, check=False)
     return done.stdout.count(b"NR 110 ")
-
-
-def _asked(out: Path, question: str) -> str:
-    command = [sys.executable, "-m", "tracectl", "query", str(out), question, "--format", "csv"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-
-
-def scheduler_bytes(folder: Path) -> Figures:
-    """Bytes an event of the scheduler's own events, while two tasks wake each other."""
-    load = ["perf", "bench", "sched", "pipe", "-l", "100000"]
-    ours = folder / "sched.parquet"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    record = [sys.executable, "-m", "tracectl", "record", "-q", "--force", "-e", "sched", "-o", str(ours), "--", *load]
-    subprocess.run(record, env=environment, stdout=subprocess.DEVNULL, check=True)
-    events = int(_asked(ours, "events | count").splitlines()[1].split(",")[0])
-    theirs = folder / "sched.data"
-    points = "sched:sched_switch,sched:sched_waking,sched:sched_wakeup,sched:sched_wakeup_new,sched:sched_migrate_task"
-    record = ["perf", "record", "-q", "-a", "-e", points, "-o", str(theirs), "--", *load]
-    subprocess.run(record, stdout=subprocess.DEVNULL, check=True)
-    told = ["perf", "report", "--stats", "-i", str(theirs)]
-    stats = subprocess.run(told, capture_output=True, text=True, check=True)
-    samples = next(int(line.split()[2]) for line in stats.stdout.splitlines() if "SAMPLE events:" in line)
-    return {"tracectl": ours.stat().st_size / events, "perf": theirs.stat().st_size / samples}
 
 
 def memory_and_first_answer(tool: Peer, folder: Path, calls: int) -> Figures:
@@ -172,7 +149,7 @@ def memory_and_first_answer(tool: Peer, folder: Path, calls: int) -> Figures:
         time.sleep(0.1)
     _, stop_seconds, _ = started.stop()
     begin = time.monotonic()
-    seen = int(_asked(started.out, "events sys_enter of comm dd | count").splitlines()[1].split(",")[0])
+    seen = int(asked(started.out, "events sys_enter of comm dd | count").splitlines()[1].split(",")[0])
     return {
         "events": seen, "rss_mib": rss / 1024, "pss_mib": pss / 1024, "stop_seconds": stop_seconds,
         "query_seconds": time.monotonic() - begin,
@@ -199,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=500_000, help="reads and writes of each of two writers")
+    parser.add_argument("--loops", type=int, default=300_000, help="times that two tasks wake each other")
     parser.add_argument("--json", type=Path, default=RESULTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tracectl-bench-") as place:
@@ -209,7 +187,7 @@ def main() -> None:
             "machine": {"kernel": platform.release(), "cpus": os.cpu_count(), "load": os.getloadavg()[0]},
             "rounds": given.rounds,
             "storm": storms(tools, folder, given.rounds, given.calls),
-            "sched_bytes_per_event": scheduler_bytes(folder),
+            "answers": answers(folder, given.loops),
             "large": memory_and_first_answer(by_name["tracectl"], folder, 2_500_000),
             "ramp": {name: ramp(by_name[name], folder) for name in ("tracectl", "perf")},
         }
