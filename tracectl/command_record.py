@@ -17,6 +17,7 @@ from tracectl import text
 
 if TYPE_CHECKING:
     from tracectl.recorder.drain import Outcome, Status
+    from tracectl.recorder.session import RecordOptions
 
 # What --profile records, all with stacks.
 _PROFILES = {"offwake": ("sched_switch", "sched_waking"), "cpu": ("cpu_sample",)}
@@ -72,6 +73,18 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
     help="Flight recorder: run on, keep only the last 10m, … as segments in the directory -o; see tracectl snapshot.",
 )  # fmt: skip
 @click.option(
+    "--trigger", metavar="QUESTION",
+    help="With --keep: ask this of each segment; when it has rows, keep what surrounds them as a capture of its own.",
+)  # fmt: skip
+@click.option(
+    "--trigger-window", callback=_parsed(text.parse_duration), default="10s", show_default=True, metavar="TIME",
+    help="How much before and after such a hit.",
+)  # fmt: skip
+@click.option(
+    "--trigger-pause", callback=_parsed(text.parse_duration), default="1m", show_default=True, metavar="TIME",
+    help="After a snapshot, how long no other is made.",
+)  # fmt: skip
+@click.option(
     "--buffer", default="auto", show_default=True, callback=lambda _context, _option, value: _buffer(value),
     metavar="SIZE", help="Memory of each ring, one for each CPU and stream; auto: 512K to 8M, by the machine's memory.",
 )  # fmt: skip
@@ -106,11 +119,11 @@ def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any
       sudo tracectl record -p 4182 -e sched,irq
       sudo tracectl record -o make.parquet -- make
       sudo tracectl record --keep 10m --max-size 2G -o /var/lib/tracectl/flight
+      sudo tracectl record --keep 10m -o flight --trigger "delays of pid 4182 over 50ms"
       sudo tracectl record --profile cpu -F 199 -d 10s
       sudo tracectl record --as 'runqslower 10000 -P'
     """
     from tracectl.recorder.session import RecordOptions
-    from tracectl.recorder.session import record as record_session
 
     suffix = "flight" if options["keep"] else "parquet"
     path = output or Path(time.strftime(f"tracectl-%Y%m%d-%H%M%S.{suffix}"))
@@ -118,11 +131,32 @@ def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any
         outcome = _recorded_live(path, tool, options)
     else:
         live = sys.stderr.isatty() and not quiet
-        outcome = record_session(_options(RecordOptions, path, options), StatusLine().show if live else None)
+        outcome = _recorded(_options(RecordOptions, path, options), StatusLine().show if live else None, options)
         if live:
             click.echo(_CLEAR_LINE, nl=False, err=True)
     _summarize(outcome, quiet)
     return outcome.command_exit or 0
+
+
+def _recorded(options: RecordOptions, show: Callable[[Status], None] | None, given: dict[str, Any]) -> Outcome:
+    """Record, and have the trigger watched meanwhile."""
+    from tracectl.recorder.session import record as record_session
+
+    if given["trigger"] is None:
+        return record_session(options, show)
+    from tracectl.trigger import Trigger, Watcher, say
+
+    watcher = Watcher(options, Trigger(given["trigger"], given["trigger_window"], given["trigger_pause"]), say)
+
+    def on_status(status: Status) -> None:
+        watcher.check()
+        if show is not None:
+            show(status)
+
+    try:
+        return record_session(options, on_status)
+    finally:
+        watcher.end()
 
 
 def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
