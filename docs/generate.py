@@ -229,7 +229,7 @@ def markdown(docstring: str) -> str:
     return docstring.replace("``", "`")
 
 
-# ---- README.md, tutorial.md, replay.md ----
+# ---- README.md, tutorial.md, chains.md, replay.md ----
 
 _SESSION = re.compile(r"```console\n\$ tracectl (.*)\n(?:.*\n)*?```\n")
 _SHELL = re.compile(r"```text\n(tracectl> (?:.*\n)*?)```\n")
@@ -281,6 +281,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "README.md": session_page(ROOT / "README.md"),
         DOCS / "tutorial.md": session_page(DOCS / "tutorial.md"),
+        DOCS / "chains.md": session_page(DOCS / "chains.md"),
         DOCS / "replay.md": session_page(DOCS / "replay.md"),
         DOCS / "events.md": events_page(),
         DOCS / "cli.md": cli_page(),

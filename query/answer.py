@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tracectl.store.capture import Capture
 
-_PLACEHOLDER = re.compile(r"\"[^\"]*\"|'[^']*'|\$(p\d+)")
+_PLACEHOLDER = re.compile(r"--[^\n]*|\"[^\"]*\"|'[^']*'|\$([a-z]\w*)")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,6 @@ class Answer:
     plan: Plan
     notes: list[str] = field(default_factory=list)
     _result: Result | None = None
-    _head: str = ""
     _hint: Any = None
 
     def rows(self) -> list[tuple[Any, ...]]:
@@ -108,10 +107,7 @@ class Answer:
     @property
     def sql_literal(self) -> str:
         """The statement with its values written in, to be pasted into plain DuckDB."""
-        body = self.sql[len(self._head) :]
-        return self._head + _PLACEHOLDER.sub(
-            lambda match: _literal(self.parameters[match[1]]) if match[1] else match[0], body
-        )
+        return _PLACEHOLDER.sub(lambda match: _literal(self.parameters[match[1]]) if match[1] else match[0], self.sql)
 
     def _read(self) -> Result:
         assert self._result is not None
@@ -150,6 +146,7 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
     context = context_source(capture, base)
     relations = Relations(capture, context_by_spans=context == "spans")
     made = plan(query, Scene.of(capture, context), lambda evidence: loss_in(base, relations, evidence))
+    relations.given = made.given
     head = relations.with_clause(made.relations)
     sql = f"{head}\n{made.select.sql()}"
     result, found = _run(base, head, made)
@@ -163,7 +160,7 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
         raise StrictError(f"not an exact answer: {found}", "leave out --strict, or record again with a larger --buffer")
     units = {name: made.select.columns[name].unit for name in result.columns if made.select.columns[name].unit}
     return Answer(
-        result.columns, units, sql, parameters, found, made, list(made.notes), result, head,
+        result.columns, units, sql, parameters, found, made, list(made.notes), result,
         lambda: absent(base, relations, made),
     )  # fmt: skip
 
@@ -233,7 +230,9 @@ def loss_in(database: Database, relations: Relations, evidence: Evidence) -> Los
         f"FROM lost WHERE {' AND '.join(conditions)}"
     )
     ((gaps, lost, uncounted),) = database.execute(sql, parameters).rows()
-    return Loss(None if uncounted else (lost or 0) * evidence.rule.rows_per_event, gaps)
+    per_event = evidence.rule.rows_per_event
+    unbounded = uncounted or (gaps and per_event is None)
+    return Loss(None if unbounded else (lost or 0) * (per_event or 0), gaps)
 
 
 def _one_of(column: str, values: list[Any], parameters: dict[str, Any]) -> str:

@@ -9,11 +9,11 @@ from tracectl.query.relate import AfterRow, During, FollowedBy, NotAfterRow, Not
 from tracectl.query.size import InState, Over, Under
 from tracectl.query.stacks import WithStacks
 from tracectl.query.subject import Of
-from tracectl.query.when import After, Around, Before, Between, InLast
+from tracectl.query.when import After, Around, At, Before, Between, InLast
 from tracectl.query.where import Where
 
 CLAUSES: tuple[type[Clause], ...] = (
-    Of, By, NotBy, On, After, Before, Between, Around, InLast, Over, Under, InState, Where,
+    Of, By, NotBy, On, After, Before, Between, Around, At, InLast, Over, Under, InState, Where,
     During, NotDuring, FollowedBy, NotFollowedBy, AfterRow, NotAfterRow,
     WithStacks,
 )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from lark.exceptions import UnexpectedInput
 
+from tracectl.query import chains
 from tracectl.query.bounds import Loss
 from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
@@ -96,6 +97,7 @@ def plan(
         plan.loss_in, plan.settled, plan.nested = loss, settled, opened
         for clause in asked.clauses:
             clause.apply(plan)
+        chains.finish(plan, asked.noun_place)
         return plan
 
     made = opened(query)

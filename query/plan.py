@@ -99,6 +99,22 @@ class Evidence:
 
 
 @dataclass
+class Walk:
+    """What a walk through waits and wakings is of.
+
+    Attributes:
+        path: whether it fills a time (``critical path``), or goes back from a moment (``chains``).
+        threads: SQL that picks the threads among tid, pid and comm; empty: not said yet.
+        from_ts, to_ts: ns monotonic; None: not said yet.
+    """
+
+    path: bool
+    threads: str = ""
+    from_ts: int | None = None
+    to_ts: int | None = None
+
+
+@dataclass
 class Plan:
     """A question made ready to be run.
 
@@ -126,6 +142,8 @@ class Plan:
         final: the stage of which no further number can be made, as ``histogram``; empty: there is none.
         first_ts, last_ts: when the rows asked for begin, at least and at most; None: at any time.
         open_rows: the rows that match or may; empty when each tells.
+        walk: the threads and the time that the walk of ``chains`` and ``critical path`` is of; None: another noun.
+        given: relations that the question brings with it, by name: their SELECT.
         narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
         stages: in words.
     """
@@ -159,6 +177,8 @@ class Plan:
     first_ts: int | None = None
     last_ts: int | None = None
     open_rows: str = ""
+    walk: Walk | None = None
+    given: dict[str, str] = field(default_factory=dict)
     narrowed: bool = False
     stages: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

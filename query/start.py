@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lark import Token
 
+from tracectl.query import chains
 from tracectl.query.clause import Clause
 from tracectl.query.nouns import Noun, softirq_vector
 from tracectl.query.plan import Evidence, Plan, Scene, Value, view_of
@@ -59,6 +60,7 @@ def start(query: Query, scene: Scene, parameters: dict[str, Value]) -> Plan:
         query.text, noun, scene, [noun.name], select, evidence, columns, unfilled=unfilled, parameters=parameters
     )
     made.require(view.needs, noun.name, query.noun_place)
+    chains.begin(made)
     if query.argument is not None:
         _pick_vector(made, query.argument)
     return made

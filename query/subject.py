@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from tracectl.query.chains import set_threads
 from tracectl.query.clause import Clause
 from tracectl.query.plan import OPEN, Evidence, Plan
 from tracectl.query.values import (
@@ -81,6 +82,11 @@ CONTAINER: /[\w:\/.-]+/
         pairs = [self._one(plan, node) for node in trees(self.node)]
         plan.inside |= all(inside.holds(str(node.data), self._asked(plan, node)) for node in trees(self.node))
         sql = " OR ".join(sql for sql, _ in pairs)
+        if plan.walk is not None:
+            by_number = all(node.data == "tid" for node in trees(self.node))
+            set_threads(plan, sql, self.place, by_number=by_number)
+            plan.conditions.append(f"of {listed(words for _, words in pairs)}")
+            return
         plan.condition(f"({sql})" if len(pairs) > 1 else sql, f"of {listed(words for _, words in pairs)}")
 
     @staticmethod
@@ -97,7 +103,7 @@ CONTAINER: /[\w:\/.-]+/
         if what == "container":
             return self._container(plan, node)
         columns = [subject[self._COLUMN[what]] for subject in plan.noun.subjects]
-        columns = [column for column in columns if plan.has(column)]
+        columns = [column for column in columns if plan.walk is not None or plan.has(column)]
         if not columns:
             raise plan.error(f"{plan.noun.name} have no {what}", "leave out: of", place_of(node))
         if what == "comm":

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from lark import Token
 
+from tracectl.query.chains import set_times, show_example
 from tracectl.query.clause import Clause
 from tracectl.query.plan import Plan, Scene
 from tracectl.query.values import INT64_MAX, OutOfRange, duration_of, place_of, show_duration, tokens, trees
@@ -153,7 +154,11 @@ between: "between" moment "and" moment
         (first, begin), (last, end) = self.moments(plan)
         if first > last:
             raise plan.error("this time is empty: it ends before it begins", "the earlier time first", self.place)
-        plan.condition(self.from_to(plan, first, last), f"between {begin.removesuffix(_SINCE)} and {end}")
+        words = f"between {begin.removesuffix(_SINCE)} and {end}"
+        if plan.walk is not None and plan.walk.path:
+            set_times(plan, first, last, words, self.place)
+            return
+        plan.condition(self.from_to(plan, first, last), words)
 
 
 _SINCE = " after the start"
@@ -176,6 +181,27 @@ PLUS_MINUS: /±|\\+\\/-|\\+-/
         ((time, words),) = self.moments(plan)
         far = self.duration(plan, tokens(self.node)[1])
         plan.condition(self.from_to(plan, time - far, time + far), f"at {words} ± {show_duration(far)}")
+
+
+class At(When):
+    """The moment that a chain is walked back from; times as with ``after``."""
+
+    rule = "at"
+    grammar = """
+at: "at" moment
+"""
+    examples = ("chains of tid 4449 at 20.929s", "chains of tid 4449 at 20.929s | sum dur by what")
+
+    def apply(self, plan: Plan) -> None:
+        """Sets the moment."""
+        ((time, words),) = self.moments(plan)
+        if plan.walk is None:
+            text = " ".join(plan.text[self.place.start : self.place.end].split())
+            remedy = f"around it: {text} ± 5ms; a moment alone goes with chains: {show_example(path=False)}"
+            raise plan.error(f"{plan.noun.name} have no moment to begin at", remedy, self.place)
+        if plan.walk.path:
+            raise plan.error("a critical path is of a time, not of a moment", show_example(path=True), self.place)
+        set_times(plan, time, time, f"back from {words}", self.place)
 
 
 class InLast(When):

@@ -25,6 +25,8 @@ _PAIRED = {
     "delays": ("tid", "pid", "comm"),
     "sleeps": ("tid", "pid", "comm"),
     "switches": ("next_tid", "next_pid", "next_comm"),
+    "chains": ("tid", "NULL", "comm"),
+    "critical_path": ("tid", "NULL", "comm"),
     "wakeups_by_spans": ("waker_tid", "waker_pid", "waker_comm"),
 }
 
@@ -82,7 +84,9 @@ def only_inside(view: View, text: str) -> str:
     """The SELECT of a relation in a filtered recording."""
     if view.name not in _PAIRED:
         return view.sql
-    inside = f"certain AND {Inside.of(text).sql(*_PAIRED[view.name])}"
+    # Other threads than the one asked about, and who had a CPU meanwhile, need not be in the recording.
+    own = "depth = 0 AND what <> 'runnable' AND " if view.walked else ""
+    inside = f"certain AND {own}{Inside.of(text).sql(*_PAIRED[view.name])}"
     columns = [
         f"CASE WHEN {inside} THEN {name} END AS {name}" if column.derived else name
         for name, column in view.columns.items()

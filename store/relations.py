@@ -9,13 +9,14 @@ A view file's header has machine-readable lines::
     -- filled: column other by kind.column          (where there are such)
 
 The interval goes from a column to a column, or from ``before`` or to ``after`` (the CPU's neighbouring event); ``rows``
-is how many rows one lost event can take away, if more than one; rows of one ``lane`` do not overlap; ``vanishes``: the
-loss of an earlier event than the one it is named after can take a row away; ``shifting``: a loss can make any value
-another one. ``needs`` lists kinds; ``?`` marks what a relation can do without, ``|`` alternatives, ``+`` what goes
-together. ``filled`` names columns that a recording fills only when asked to, and the optional column of the catalogue
-that tells whether it did. Each column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``,
-``text`` or ``bool``, with ``?`` behind it where the column is derived; unit is ``ns`` (a duration), ``clock`` (a moment
-on the monotonic clock, ns) or nothing.
+is how many rows one lost event can take away, if more than one (``any``: no bound); rows of one ``lane`` do not
+overlap; ``vanishes``: the loss of an earlier event than the one it is named after can take a row away; ``shifting``: a
+loss can make any value another one. ``needs`` lists kinds; ``?`` marks what a relation can do without, ``|``
+alternatives, ``+`` what goes together. ``filled`` names columns that a recording fills only when asked to, and the
+optional column of the catalogue that tells whether it did. What others read more than once says ``-- kept: yes``: it is
+computed once. Each column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or
+``bool``, with ``?`` behind it where the column is derived; unit is ``ns`` (a duration), ``clock`` (a moment on the
+monotonic clock, ns) or nothing.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ _COLUMN_TYPES = {"int16": "int", "int32": "int", "int64": "int", "string": "text
 _COLUMN = re.compile(
     r"^\s+(?P<expression>.*?),?\s+-- (?P<type>int|text|bool)(?P<derived>\??)(?: (?P<unit>ns|clock))?: (?P<doc>.+)$"
 )
-_HEADER = re.compile(r"^-- (one row|evidence|needs|filled):[ ]?(.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (one row|evidence|needs|filled|kept):[ ]?(.*)$", re.MULTILINE)
 _EVIDENCE = re.compile(
-    r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)(?: rows=(?P<rows>\d+))?"
+    r"stream=(?P<streams>[\w,]+) cpus=(?P<cpus>own|all) interval=(?P<interval>\S+)(?: rows=(?P<rows>\d+|any))?"
     r"(?: lane=(?P<lane>\w+))?(?P<vanishes> vanishes)?(?P<shifting> shifting)?"
 )
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_WALKED = re.compile(r"\bFROM chain_\w+")
 _USED = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_]\w*)")
 _UNSPOKEN = re.compile(r"--.*|'[^']*'|\"[^\"]*\"")  # comments and quoted text name no relation
 
@@ -75,7 +77,7 @@ class EvidenceRule:
         streams: rings whose events a row is made from; ``all``: every ring.
         own_cpu: whether only the row's own CPU matters; else every CPU.
         interval: ``ts..end_ts`` by column names, or ``all``: a row stands for no event in particular.
-        rows_per_event: how many rows an event that was lost can have taken away.
+        rows_per_event: how many rows an event that was lost can have taken away; None: no bound.
         lane: column of which rows with the same value do not overlap; empty: there is none, or rows do not last.
         vanishes: whether the loss of an earlier event than the one it is named after can take a row away. Others are
             there, not certain, as long as that event is.
@@ -86,7 +88,7 @@ class EvidenceRule:
     streams: tuple[str, ...] = ()
     own_cpu: bool = False
     interval: str = "all"
-    rows_per_event: int = 1
+    rows_per_event: int | None = 1
     lane: str = ""
     vanishes: bool = False
     shifting: bool = False
@@ -111,7 +113,7 @@ class View:
         needs: alternatives of kinds per need; a need is met when all kinds of one alternative were recorded.
         columns: name -> column, in order.
         filled: column -> the optional column of the catalogue, as ``kind.column``, without which it says nothing.
-        uses: other views and generated relations it selects from.
+        kept: whether it is computed once, since others read it more than once.
     """
 
     name: str
@@ -121,11 +123,17 @@ class View:
     needs: tuple[tuple[frozenset[str], ...], ...]
     columns: dict[str, Column]
     filled: dict[str, str] = field(default_factory=dict)
+    kept: bool = False
 
     @property
     def helper(self) -> bool:
         """Whether it is only there for other views."""
         return self.row.endswith("(helper)")
+
+    @property
+    def walked(self) -> bool:
+        """Whether it walks from a thread and a time that a question names: by itself it has no rows."""
+        return bool(_WALKED.search(self.sql))
 
 
 @cache
@@ -142,8 +150,9 @@ def _read_view(name: str, text: str) -> View:
     rule = EvidenceRule()
     if match:
         streams = tuple(match["streams"].split(","))
+        rows = None if match["rows"] == "any" else int(match["rows"] or 1)
         rule = EvidenceRule(
-            streams, match["cpus"] == "own", match["interval"], int(match["rows"] or 1), match["lane"] or "",
+            streams, match["cpus"] == "own", match["interval"], rows, match["lane"] or "",
             bool(match["vanishes"]), bool(match["shifting"]),
         )  # fmt: skip
     columns = {}
@@ -155,7 +164,9 @@ def _read_view(name: str, text: str) -> View:
             columns[column] = Column(column, found["type"], found["unit"] or "", found["doc"], derived)
     names, _, source = header.get("filled", "").partition(" by ")
     filled = dict.fromkeys(names.split(), source)
-    return View(name, header["one row"], text.strip(), rule, parse_needs(header["needs"]), columns, filled)
+    return View(
+        name, header["one row"], text.strip(), rule, parse_needs(header["needs"]), columns, filled, "kept" in header
+    )
 
 
 def parse_needs(text: str) -> tuple[tuple[frozenset[str], ...], ...]:
@@ -217,6 +228,7 @@ def _constants(columns: str, rows: Iterable[tuple[object, ...]], types: tuple[st
     return f"SELECT {cast} FROM (VALUES {', '.join(lines)}) AS given({', '.join(names)})"
 
 
+ROOTS = "chain_roots"  # given by a question: the threads that a walk is of
 _GENERATED = frozenset(
     (
         "capture",
@@ -239,12 +251,16 @@ class Relations:
         capture: the capture they read.
         context_by_spans: take the context of wakeups from the handlers' begins and ends, since it was not recorded.
         declared_only: take as lost what the capture says was lost, and do not look for breaks in its switches.
+
+    Attributes:
+        given: relations that a question brings with it, by name: their SELECT.
     """
 
     def __init__(self, capture: Capture, *, context_by_spans: bool = False, declared_only: bool = False) -> None:
         self.capture = capture
         self.kinds_by_relation = {kind_relation(kind): kind for kind in capture.catalogue.events}
         self.substitutes = {}
+        self.given: dict[str, str] = {}
         if context_by_spans:
             self.substitutes["wakeups"] = "wakeups_by_spans"
         if "sched_waking" not in capture.kinds and "sched_wakeup" in capture.kinds:
@@ -256,7 +272,9 @@ class Relations:
     def names(self) -> list[str]:
         """Every relation that a person may want to ask: the views of the language, then the kinds, then all rows."""
         return (
-            [name for name, view in views().items() if not view.helper] + sorted(self.kinds_by_relation) + ["capture"]
+            [name for name, view in views().items() if not view.helper and not view.walked]
+            + sorted(self.kinds_by_relation)
+            + ["capture"]
         )
 
     def body(self, name: str) -> str:
@@ -265,6 +283,8 @@ class Relations:
         Raises:
             KeyError: there is no such relation.
         """
+        if name in self.given:
+            return self.given[name]
         if name in _GENERATED:
             return self._generated(name)
         known = views().get(self.substitutes.get(name, name))
@@ -275,7 +295,7 @@ class Relations:
     def ordered(self, names: Iterable[str]) -> list[str]:
         """These relations and all that they use, each after what it uses."""
         order: list[str] = []
-        known = set(views()) | set(self.kinds_by_relation) | _GENERATED
+        known = set(views()) | set(self.kinds_by_relation) | _GENERATED | set(self.given)
 
         def visit(name: str) -> None:
             if name in order:
@@ -293,10 +313,11 @@ class Relations:
     def with_clause(self, names: Iterable[str]) -> str:
         """``WITH capture AS …, …``: these relations and all that they use.
 
-        Nothing is materialised, so that conditions and unused columns reach the scan of the Parquet files.
+        What is not kept is not materialised, so that conditions and unused columns reach the scan of the Parquet files.
         """
+        kept = {name for name, view in views().items() if view.kept}
         parts = [
-            f"{quote_name_of(name)} AS NOT MATERIALIZED (\n{_indent(self.body(name))}\n)"
+            f"{quote_name_of(name)} AS {'' if name in kept else 'NOT '}MATERIALIZED (\n{_indent(self.body(name))}\n)"
             for name in self.ordered(names)
         ]
         return "WITH " + ",\n".join(parts)
@@ -353,7 +374,7 @@ class Relations:
 
 def quote_name_of(relation: str) -> str:
     """A relation's name in SQL."""
-    return relation if relation in views() or relation in _GENERATED else quote_name(relation)
+    return relation if relation in views() or relation in _GENERATED or relation == ROOTS else quote_name(relation)
 
 
 def _indent(text: str) -> str:

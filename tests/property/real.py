@@ -110,6 +110,11 @@ class Mutilator:
         """A question about the noun, perhaps with a clause that it takes."""
         pid, comm = self.random.choice(self.threads)
         span = (self.whole.end_ts - self.whole.start_ts) // 1000
+        begin, end = sorted(self.random.randint(0, span) for _ in range(2))
+        if noun == "chains":
+            return f"chains of pid {pid} at {begin}us"
+        if noun == "critical_path":
+            return f"critical path of comm {comm} between {begin}us and {end}us"
         clause = self.random.choice(_CLAUSES).format(self.random.randint(0, span), pid=pid, comm=comm)
         takes_it = not (clause.startswith("over") and noun not in ("runs", "delays", "sleeps", "softirqs", "irqs"))
         return f"{noun} {clause}".strip() if takes_it else noun
