@@ -182,6 +182,8 @@ def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
     with Live(view, path, lambda note: click.echo(text.visible(f"tracectl: {note}"), err=True)) as live:
         outcome = record_session(given, lambda _: live.check())
         live.done()
+    if live.failed:
+        raise UserError(f"--as {tool} ended early", f"what was recorded until then: {path}")
     return outcome
 
 

@@ -22,7 +22,6 @@ from tracectl.replay import Row, Tape
 from tracectl.store.capture import SEGMENTS_SUFFIX, Capture, by_number
 from tracectl.store.database import Database
 from tracectl.store.errors import CaptureError, TracectlError, UserError
-from tracectl.text import visible_lines
 from tracectl.toolview import LOOKAHEAD_NS, Player, ToolView, known_from
 
 _POLL_SECONDS = 0.1
@@ -143,12 +142,16 @@ class Live:
     Args:
         output: the capture to be.
         note: takes what is said beside the output.
+
+    Attributes:
+        failed: whether it ended with an error, which it has told.
     """
 
     def __init__(self, view: ToolView, output: Path, note: Callable[[str], object]) -> None:
         self._follower = Follower(view, output, sys.stdout, note)
         self._pid = 0
         self._pipe = -1
+        self.failed = False
 
     def __enter__(self) -> Self:
         sys.stdout.flush()
@@ -162,10 +165,17 @@ class Live:
         return self
 
     def check(self) -> None:
-        """End the recording when nobody reads what is printed any more."""
-        if self._pid and os.waitpid(self._pid, os.WNOHANG) != (0, 0):
-            self._pid = 0
+        """End the recording when nobody reads what is printed any more, or the view has failed."""
+        if self._pid and self._ended(os.WNOHANG):
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _ended(self, options: int) -> bool:
+        """Whether the process has ended, or will have when this returns."""
+        pid, status = os.waitpid(self._pid, options)
+        if pid:
+            self._pid = 0
+            self.failed = status != 0
+        return pid != 0
 
     def done(self) -> None:
         """The capture is there: let the rest be printed."""
@@ -177,8 +187,7 @@ class Live:
     ) -> None:
         os.close(self._pipe)
         if self._pid:
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            self._ended(0)
 
 
 def _process(follower: Follower, pipe: int) -> NoReturn:
@@ -193,7 +202,7 @@ def _process(follower: Follower, pipe: int) -> NoReturn:
     except BrokenPipeError:
         status = 0  # the reader has had enough
     except TracectlError as error:
-        follower.note(visible_lines(str(error)))
+        follower.note("; ".join(line.strip() for line in str(error).splitlines()))
     except Exception as error:  # noqa: BLE001 -- told here: nobody else learns of it
         follower.note(f"the view failed: {type(error).__name__}: {error}")
     finally:

@@ -71,6 +71,14 @@ def test_a_reader_that_goes_ends_the_recording(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 60 and path.is_file()
 
 
+def test_a_view_that_cannot_be_told_ends_the_recording(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    command = [*TRACECTL, "record", "-q", "-o", str(path), "-d", "100s", "-e", "sched", "--as", "epoll 1"]
+    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (1, b"") and path.is_file()
+    assert b"what a wakeup came through was not recorded; record again with" in done.stderr
+
+
 def test_wrong_tools_are_refused_before_anything_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     for tool, words in (
