@@ -10,6 +10,7 @@ READY := $(VENV)/.ready
 help:
 	@echo 'make demo     record a small workload live (root) or take the sample capture; three questions and their answers'
 	@echo 'make test     set up, then static checks and all tests'
+	@echo 'make test-vm  the same where kprobes work: stock kernels under QEMU (root; ten minutes, more the first time)'
 	@echo 'make crash    kill recordings at many moments, damage captures in many places (root; some minutes)'
 	@echo 'make bench    measure the recorder beside its peers (root)'
 	@echo 'make lint     ruff and mypy'
@@ -58,6 +59,12 @@ test: setup lint
 	@$(BIN)/python -m pytest tests/kernel \
 	  || { echo 'tracectl: once more, what failed'; $(BIN)/python -m pytest --last-failed tests/kernel; }
 	@echo 'tracectl: all tests passed'
+
+# Boots Debian 12 and 13 with their own kernels and BCC. Images are built once, in build/vm.
+.PHONY: test-vm
+test-vm: setup
+	@$(BIN)/python -m pytest tests/vm --timeout 2400
+	@echo 'tracectl: all tests in virtual machines passed'
 
 # Kills recordings at 50 moments, cuts and flips a capture 10,000 times.
 crash: setup
