@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import importlib.util
 import os
 import re
@@ -23,8 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracectl.recorder import btf
 from tracectl.recorder.headers import stub_tree
-from tracectl.recorder.syscall import map_delete, map_info, map_lookup, map_update, object_info
+from tracectl.recorder.syscall import load_tracing, map_delete, map_info, map_lookup, map_update, object_info
 from tracectl.store.errors import RecordError
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -150,7 +152,6 @@ def _flush() -> None:
 
 
 # How libbcc's names begin of functions that trace kernel functions; what they trace follows.
-_TRACING_PREFIXES = {"fentry": "kfunc__", "fexit": "kretfunc__"}
 _TYPE_SOFTWARE, _COUNT_SW_CPU_CLOCK = 1, 0  # include/uapi/linux/perf_event.h
 
 
@@ -275,7 +276,7 @@ class Program:
         output: list[str] = []
         try:
             with _captured_output(output):
-                if kind in _TRACING_PREFIXES:
+                if kind in ("fentry", "fexit"):
                     fd = self._load_tracing(fn_name, kind, traced)
                 else:
                     fd = self._bpf.load_func(fn_name.encode(), getattr(self._bpf, kind.upper())).fd
@@ -284,17 +285,17 @@ class Program:
         self._functions[fn_name] = fd
 
     def _load_tracing(self, fn_name: str, kind: str, traced: str) -> int:
-        """Load a function under the name by which libbcc knows what it traces, past BCC's attaching at once."""
+        """Load a function for a kernel function, past libbcc: how that wants it named changes with its version."""
         module, name = self._bpf.module, fn_name.encode()
-        start, size = self._lib.bpf_function_start(module, name), self._lib.bpf_function_size(module, name)
+        code = self._lib.bpf_function_start(module, name), self._lib.bpf_function_size(module, name) // 8
+        btf_id = btf.kernel().func_id(traced)
+        if btf_id is None:
+            raise OSError(errno.ENOENT, f"the kernel has no function {traced}")
         log = ctypes.create_string_buffer(1 << 20)
-        fd = self._lib.bcc_func_load(
-            module, self._bpf.TRACING, f"{_TRACING_PREFIXES[kind]}{traced}".encode(), start, size,
-            self._lib.bpf_module_license(module), self._lib.bpf_module_kern_version(module), 0, log, len(log), None, 0,
-        )  # fmt: skip
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), log.value.decode("utf-8", "replace"))
-        return int(fd)
+        try:
+            return load_tracing(code, btf_id, returns=kind == "fexit", log=ctypes.addressof(log), log_size=len(log))
+        except OSError as error:
+            raise OSError(error.errno, log.value.decode("utf-8", "replace") or error.strerror) from error
 
     def load_raw_tracepoint(self, fn_name: str, tp_name: str) -> None:
         """Load (if need be) and attach ``fn_name`` to the raw tracepoint ``tp_name``, e.g. ``sched_switch``."""

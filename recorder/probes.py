@@ -24,7 +24,8 @@ from tracectl.store.errors import UserError
 _NEVER = 2**63 - 1
 DEFAULT_FREQUENCY = 99  # not 100: in step with the timer tick, samples would see the same things each time
 # How far ahead of time the gate is set: long enough for the update to be seen on every CPU before it takes effect.
-_GATE_AHEAD_NS = 5_000_000
+# Moving it once more loses what came in between: 5 ms were too short on an emulated machine.
+_GATE_AHEAD_NS = 50_000_000
 # How long a probe that passed the gate may take to hand over its event (an interrupt may hold it up).
 _IN_FLIGHT_NS = 20_000_000
 

@@ -79,14 +79,26 @@ def map_delete(fd: int, key: bytes) -> bool:
     return True
 
 
+def load_tracing(code: tuple[int, int], btf_id: int, *, returns: bool, log: int = 0, log_size: int = 0) -> int:
+    """Load a program for a kernel function's begin, or its return; OSError: refused.
+
+    Args:
+        code: address and number of its instructions.
+        btf_id: of the function.
+        log: address of ``log_size`` bytes for the verifier's words, 0: none are wanted.
+    """
+    license_ = ctypes.create_string_buffer(b"GPL")
+    attr = struct.pack("=IIQQ", _TYPE_TRACING, code[1], code[0], ctypes.addressof(license_))
+    attr += struct.pack("=IIQ", bool(log), log_size, log)
+    attr = attr.ljust(68, b"\0") + struct.pack("=I", _TRACE_FEXIT if returns else _TRACE_FENTRY)
+    return _bpf(_PROG_LOAD, attr.ljust(108, b"\0") + struct.pack("=I", btf_id))
+
+
 def try_tracing(btf_id: int, *, exit_too: bool) -> None:
     """Attach a program that does nothing to a kernel function's begin (and return), and detach it; OSError: refused."""
-    code = struct.pack("=QQ", 0xB7, 0x95)  # r0 = 0; exit
-    for attach_type in (_TRACE_FENTRY, _TRACE_FEXIT) if exit_too else (_TRACE_FENTRY,):
-        insns, license_ = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
-        attr = struct.pack("=IIQQ", _TYPE_TRACING, 2, ctypes.addressof(insns), ctypes.addressof(license_))
-        attr = attr.ljust(68, b"\0") + struct.pack("=I", attach_type)
-        program = _bpf(_PROG_LOAD, attr.ljust(108, b"\0") + struct.pack("=I", btf_id))
+    code = ctypes.create_string_buffer(struct.pack("=QQ", 0xB7, 0x95))  # r0 = 0; exit
+    for returns in (False, True) if exit_too else (False,):
+        program = load_tracing((ctypes.addressof(code), 2), btf_id, returns=returns)
         try:
             os.close(_bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program)))
         finally:
