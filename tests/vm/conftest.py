@@ -18,7 +18,7 @@ from tests.vm.machine import Results, Scenario, boot
 # Set it where the guests must work (CI): what cannot run then fails instead of being skipped.
 REQUIRE_VM = "TRACECTL_REQUIRE_VM"
 # A limit is for what hangs: on a quiet machine each takes a tenth of it.
-SCENARIOS = (Scenario("recording", 400), Scenario("messages", 300), Scenario("peers", 400))
+SCENARIOS = (Scenario("recording", 400), Scenario("messages", 300), Scenario("peers", 400), Scenario("herd", 300))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Two workers on the same listening sockets, recorded: one server where both meet at each connection, one where they race.
+"""Two workers on the same listening sockets, recorded: in one server both meet at each connection, in one they race.
 
 The servers say what they did; nothing of that comes from tracing.
 """
@@ -28,7 +28,9 @@ for mode, server in servers.items():
     facts[mode] = {"ports": PORTS[mode], **json.loads(server.stdout.readline())}
 keep("servers", facts)
 say("servers", facts)
-done = tracectl("record", "-o", "herd.parquet", *sys.argv[1:], "--", sys.executable, CLIENT)
+CALLBACK = f"uprobe:{SERVER}:on_file_event(fd:int=arg0, events:u16=arg1)"
+groups = "sched,irq,epoll,net"
+done = tracectl("record", "-o", "herd.parquet", "-e", groups, "-e", CALLBACK, "--", sys.executable, CLIENT)
 for mode, server in servers.items():
     lines = server.communicate(timeout=30)[0].splitlines()
     keep(f"{mode}_log", [json.loads(line) for line in lines])

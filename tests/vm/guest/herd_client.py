@@ -1,4 +1,4 @@
-"""Connections to the servers of herd.py, IPv4, IPv6 and IPv4 on an IPv6 socket, each step when all workers sleep again."""
+"""Connections to the servers of herd.py, IPv4, IPv6, IPv4 on an IPv6 socket; each step when all workers sleep again."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ def all_at_once(server: dict[str, Any]) -> list[dict[str, Any]]:
     port, dual = server["ports"]
     peers = [((IPV4, IPV6)[number % 2], (port, dual)[number // 2 % 2]) for number in range(AT_ONCE)]
     connections = [socket.create_connection(peer) for peer in peers]
-    made = [
-        {"local": connection.getsockname()[:2], "peer": peer} for connection, peer in zip(connections, peers, strict=True)
-    ]
+    both = zip(connections, peers, strict=True)
+    made = [{"local": connection.getsockname()[:2], "peer": peer} for connection, peer in both]
     for connection in connections:
         connection.send(b"ping")
     for connection in connections:
