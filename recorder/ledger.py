@@ -15,7 +15,7 @@ from tracectl.recorder.sink import Numbers
 from tracectl.store.footer import LedgerLine
 
 Place = tuple[str, int]  # stream, cpu
-_FAILURES = {2: "not_attached", 3: "busy"}  # offset among a stream's counters; 1 is the ring's own loss
+_FAILURES = {2: "not_attached", 3: "busy", 4: "sampled"}  # offset among a stream's counters; 1 is the ring's own loss
 
 
 class Notes(Protocol):
@@ -74,8 +74,8 @@ class Ledger:
 
     @property
     def total_lost(self) -> int:
-        """Events lost so far, as far as is known while the recording runs."""
-        return sum(self.lost.values())
+        """Events lost so far against our will, as far as is known while the recording runs."""
+        return sum(self.lost.values()) - self.by_cause["sampled"]
 
     def ring(self, stream: str, cpu: int) -> _RingState:
         """State of a ring."""
@@ -114,10 +114,19 @@ class Ledger:
         if drop.last_ts is not None:  # not drop.ts: what lies behind the region may be older than that moment
             state.last_ts = drop.last_ts
 
-    def poll(self, now: int, streams: tuple[str, ...], counts: NDArray[np.uint64], misses: dict[str, int]) -> None:
+    def poll(
+        self,
+        now: int,
+        streams: tuple[str, ...],
+        counts: NDArray[np.uint64],
+        misses: dict[str, int],
+        begin: int | None = None,
+    ) -> None:
         """Account for loss that no ring tells of, as having happened since the last poll.
 
         Args:
+            now: when the counters had been read.
+            begin: when they began to be; what was counted until ``now`` may have happened after. None: as ``now``.
             counts: the kernel's counters [4 per stream, cpu].
             misses: per stream, how often the kernel skipped a probe.
         """
@@ -136,7 +145,7 @@ class Ledger:
                 self.by_cause["nested"] += new
                 self._gaps[stream, None].append((since, now))
                 self.notes.note("lost", now, None, stream=stream, from_ts=since, lost_count=new, cause="nested")
-        self._polled_ts = now
+        self._polled_ts = now if begin is None else begin
 
     def close(self, end_ts: int, totals: dict[Place, int]) -> None:
         """Account for the loss behind the last record of each ring.

@@ -20,6 +20,18 @@ static __always_inline void count_failure(int base, int error) {
     count(base + (error == -28 /* ENOSPC */ ? 1 : error == -2 /* ENOENT */ ? 2 : 3));
 }
 
+/* Whether this event of a kind is one of those that --every takes: the first of each n on this CPU. */
+#if EVERY > 1
+BPF_PERCPU_ARRAY(passed, u64, KINDS);
+static __always_inline int taken(int kind) {
+    u64 *number = passed.lookup(&kind);
+    if (!number) return 1;
+    u64 before = *number;
+    *number = before + 1;
+    return before % EVERY == 0;
+}
+#endif
+
 /* The interrupt context of each CPU: a stack of (class << 24 | vector), innermost last. */
 #define LEVELS 8
 #define NO_VECTOR 0xffffff

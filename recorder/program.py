@@ -37,7 +37,7 @@ STACK = Event(
         Field("frames", FRAMES, ""),
     ),
 )
-COUNTERS_PER_STREAM = 4  # emitted, ring full, no ring on this CPU, refused otherwise
+COUNTERS_PER_STREAM = 5  # emitted, ring full, no ring on this CPU, refused otherwise, left out by --every
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,10 @@ class _Generator:
             subjects = {column.name: column.c for column in event.fields} | {"tid": "tid"}
             tests = " || ".join(f"is_watched({subjects[name]})" for name in event.subjects)
             lines.append(f"if (!({tests})) return PASS_ON;")
+        base = stream * COUNTERS_PER_STREAM
+        lines.append(f"count({base});")
+        if self.selection.every > 1 and event.stream != "task":
+            lines.append(f"if (!taken({record.number})) {{ count({base + 4}); return PASS_ON; }}")
         lines += [
             f"struct row_{event.kind} e = {{}};",
             f"e.ts = ts; e.kind = {record.number}; e.pid = pid_tgid >> 32; e.tid = tid;",
@@ -213,13 +217,11 @@ class _Generator:
             where = "callback" if "CALLBACK" in column.c else "endpoint"
             code = _assignment(column.type.assign, column.name, column.c, probe_index)
             lines.append(f"if ({where}) {{ {code} }}")
-        base = stream * COUNTERS_PER_STREAM
         if event.kind == "sched_waking":
             lines.append(
                 "if (e.context == CONTEXT_TASK && woken_by_a_tail(e.target_comm)) e.context = CONTEXT_UNKNOWN;"
             )
         lines += [
-            f"count({base});",
             f"int error = ring_{event.stream}.perf_submit({ctx}, &e, sizeof(e));",
             f"if (error) count_failure({base}, error);",
         ]
@@ -230,6 +232,7 @@ class _Generator:
     def _text(self, records: dict[int, Record], streams: tuple[str, ...], rings: tuple[str, ...]) -> str:
         constants = {f"CONTEXT_{name.upper()}": number for number, name in enumerate(CONTEXTS)}
         constants["COUNTERS"] = COUNTERS_PER_STREAM * len(streams)
+        constants |= {"EVERY": self.selection.every, "KINDS": len(records) + 1}
         lines = [f"#define {name} {number}" for name, number in constants.items()]
         lines.append(_c_file("program"))
         if any(_THROUGH.match(column.c) for record in records.values() for column in record.event.fields):

@@ -27,11 +27,13 @@ class Selection:
     Attributes:
         tracepoints: for each kind the probes of this kernel that write it, never empty.
         missing: kinds asked for through a group (or by default) that this kernel cannot give, with the reason.
+        every: of each kind one event of so many is recorded on each CPU, but all of the ``task`` group.
     """
 
     events: tuple[Event, ...]
     tracepoints: dict[str, tuple[str, ...]]
     missing: dict[str, str]
+    every: int = 1
 
     @property
     def filled(self) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -45,6 +45,7 @@ class RecordOptions:
         frequency: of CPU samples, in Hz.
         pids, tids, comms, cgroups: the task filter.
         container: the id of one; ``pids`` are then ids inside it, and without any all of it is recorded.
+        every: of each kind record one event of so many, on each CPU; the others are counted as lost (``sampled``).
         max_events: stop once so many events were taken from the rings.
         max_size: stop once so many bytes were written; with ``keep_ns``: keep no more.
         keep_ns: flight recorder: ``output`` is a directory, of whose segments only the newest stay, for so long.
@@ -66,6 +67,7 @@ class RecordOptions:
     comms: tuple[str, ...] = ()
     cgroups: tuple[str, ...] = ()
     container: str = ""
+    every: int = 1
     max_events: int | None = None
     max_size: int | None = None
     keep_ns: int | None = None
@@ -114,7 +116,7 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
     telemetry = Telemetry(options.stats_json, options.prometheus)
     task_filter = options.task_filter
     task_filter.check()
-    selection = select(options.events, options.stacks)
+    selection = replace(select(options.events, options.stacks), every=options.every)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
         probes = stack.enter_context(_probes(selection, task_filter, options))

@@ -119,6 +119,7 @@ class Writer:
 
     def closed(self, end_ts: int) -> None:
         """No event later than ``end_ts`` comes, and hardly an earlier one: write what there is."""
+        self._observe(end_ts - 1)
         self._segment(end_ts - 1)  # what is to be said of the end has that time
 
     def cut_short(self) -> None:
@@ -128,7 +129,7 @@ class Writer:
     def close(self, end_ts: int) -> Footer:
         """Account for the tail, write all that is left; returns the final footer."""
         self.ledger.close(end_ts, self.probes.ring_losses())
-        self._observe(end_ts)
+        self._observe(end_ts, ended=True)
         self._note_stacks(end_ts, last=True)
         for event in self.probes.selection.events:
             self.rows.note(
@@ -182,9 +183,12 @@ class Writer:
                 self.ledger.undeclared(KINDS[SWITCH].stream, cpu, from_ts, ts)
         self.ledger.forget(watermark - _WATERMARK_LAG_NS)
 
-    def _observe(self, now: int) -> None:
+    def _observe(self, now: int, *, ended: bool = False) -> None:
         """Rows about the recorder itself, one for each of its processes, and loss that only counters tell of."""
-        self.ledger.poll(now, self.probes.streams, self.probes.counts(), self.probes.misses())
+        begin = time.monotonic_ns()
+        counts, misses = self.probes.counts(), self.probes.misses()
+        read = now if ended else time.monotonic_ns()
+        self.ledger.poll(read, self.probes.streams, counts, misses, min(begin, read))
         reader, writer = os.getppid(), os.getpid()
         self.rows.note(
             "recorder", now, None, pid=reader, tid=reader, comm="tracectl", events_in=self.events,

@@ -115,6 +115,7 @@ CAUSES = {
     "map_full": "a BPF map was full",
     "reader": "the recorder could not write as fast as events came",
     "stack": "a call stack could not be taken or did not arrive; rows that refer to it say [lost stack]",
+    "sampled": "left out on purpose: --every N takes one of N events of each kind on each CPU",
     "filtered": "left out on purpose by a filter of the recording",
 }
 # What an x86 vector is for the waker's context. Vectors not named here are hard interrupts.

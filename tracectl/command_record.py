@@ -63,6 +63,10 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
     metavar="ID",
     help="Only this container (Docker, containerd, CRI-O, Podman); -p then takes ids inside.",
 )
+@click.option(
+    "--every", type=click.IntRange(min=1), default=1, metavar="N",
+    help="Record one of N events of each kind on each CPU; answers know that the others are missing.",
+)  # fmt: skip
 @click.option("-n", "--max-events", type=click.IntRange(min=1), metavar="N", help="Stop after so many events.")
 @click.option(
     "--max-size", callback=_parsed(text.parse_size), metavar="SIZE",
@@ -205,6 +209,7 @@ def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any
         comms=given["comms"],
         cgroups=given["cgroups"],
         container=given["container"],
+        every=given["every"],
         max_events=given["max_events"],
         max_size=given["max_size"],
         keep_ns=given["keep"],

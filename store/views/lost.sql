@@ -9,6 +9,6 @@ SELECT
     from_ts, -- int clock: last event before the gap
     ts - from_ts AS dur, -- int ns: how long the gap can be at most
     lost_count, -- int?: events lost; null: not known
-    cause -- text: why: ring_full, tail, nested, busy, killed, not_attached, map_full, reader, filtered, undeclared
+    cause -- text: why: ring_full, tail, nested, busy, killed, not_attached, map_full, reader, sampled, filtered, undeclared
 FROM capture
 WHERE kind = 'lost'

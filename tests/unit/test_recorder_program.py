@@ -12,7 +12,7 @@ import pytest
 
 from tracectl.recorder import filters, selection, tracefs
 from tracectl.recorder.filters import TaskFilter
-from tracectl.recorder.program import Source, generate, stream_of_function
+from tracectl.recorder.program import COUNTERS_PER_STREAM, Source, generate, stream_of_function
 from tracectl.recorder.selection import select
 from tracectl.recorder.tracefs import Format, FormatField, parse_format
 from tracectl.store.errors import RecordError
@@ -147,7 +147,7 @@ def test_records_streams_and_functions_fit_together(names: tuple[str, ...]) -> N
     assert kinds >= set(GROUPS["task"])
     assert set(source.streams) == {record.event.stream for record in source.records.values()}
     assert 0 not in source.records
-    assert f"#define COUNTERS {4 * len(source.streams)}\n" in source.text
+    assert f"#define COUNTERS {COUNTERS_PER_STREAM * len(source.streams)}\n" in source.text
     functions = {function.name: function for function in source.functions}
     assert len(functions) == len(source.functions)
     assert set(functions) == set(re.findall(r"^int (\w+)\(", source.text, re.MULTILINE))

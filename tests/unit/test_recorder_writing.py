@@ -49,7 +49,7 @@ class Kernel:
     emitted: list[int] = field(default_factory=lambda: [0, 0])
 
     def counts(self) -> Any:
-        return np.array([self.emitted, [0, 0], [0, 0], [0, 0]], np.uint64)
+        return np.array([self.emitted, *[[0, 0]] * 4], np.uint64)
 
     def misses(self) -> dict[str, int]:
         return {}
