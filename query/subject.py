@@ -124,7 +124,7 @@ CONTAINER: /[\w:\/.-]+/
         try:
             pattern = path_pattern(container_id(given))
         except UserError as error:
-            raise plan.error(error.problem, error.remedy, place_of(node)) from None
+            raise plan.error(error.problem, error.remedy, place_of(token_in(node))) from None
         matches = self._in_cgroups(plan, lambda column: f"regexp_matches({column}, {plan.parameter(pattern)})")
         return matches, f"container {given}"
 

@@ -148,7 +148,7 @@ def _trials() -> Iterator[Check]:
         yield Check("programs", "missing", error.problem, error.remedy)
         return
     yield _optional("kprobes", _KPROBE, "tracepoints are recorded all the same; kernel functions are not")
-    yield _optional("fentry", _FENTRY, "nothing recorded today needs it")
+    yield _optional("fentry", _FENTRY, "not recorded: ep_poll_callback (what wakeups came through), inet_csk_accept")
 
 
 def _ring(program: bpf.Program) -> Check:

@@ -178,10 +178,18 @@ def _file(spec: Spec) -> str:
         for pattern in (f"lib{spec.file}.so*", f"{spec.file}.so*", spec.file):
             places += sorted(Path("/").glob(f"{folder}/{pattern}"))
     for place in places:
-        if place.is_file():
+        if _is_elf(place):  # libc.so may be a linker's script
             return str(place.resolve())
     at = len(spec.kind) + 1
     raise spec.error(f"no program or library {spec.file} was found", "its whole path", at, at + len(spec.file))
+
+
+def _is_elf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False
 
 
 def _matching(spec: Spec, functions: Iterable[Symbol]) -> Iterator[Symbol]:
