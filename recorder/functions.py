@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -140,9 +141,9 @@ def _kernel_functions(spec: Spec) -> list[str]:
 @cache
 def _traceable() -> frozenset[str]:
     """Functions of the kernel that can be probed, as far as it tells."""
-    listed = tracefs.root() / "available_filter_functions"
-    if listed.exists():
-        return frozenset(line.split()[0] for line in listed.read_text().splitlines())
+    with suppress(OSError):  # not there, or nobody may read it: then what can be probed is found out by trying
+        listed = (tracefs.root() / "available_filter_functions").read_text()
+        return frozenset(line.split()[0] for line in listed.splitlines())
     lines = (line.split() for line in Path("/proc/kallsyms").read_text(errors="replace").splitlines())
     return frozenset(name for _, kind, name, *_ in lines if kind in "tT")
 

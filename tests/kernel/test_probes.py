@@ -99,7 +99,10 @@ def test_with_stacks_and_a_filter(program: Path, tmp_path: Path) -> None:
     assert recorded.rows("SELECT COUNT(*) FROM plain") == [(0,)]
     outcome = record_to(tmp_path / "y.parquet", program, "100", events=("task",), stacks=(probe,), comms=("probed",))
     recorded = Recorded(outcome.path)
-    assert recorded.rows("SELECT COUNT(*), COUNT(ustack) FROM plain") == [(101, 101)]
+    assert recorded.rows("SELECT COUNT(*), COUNT(ustack), COUNT(kstack) FROM plain") == [(101, 101, 0)]
+    assert "stack" not in outcome.causes
+    ((folded,),) = recorded.rows("SELECT DISTINCT folded FROM capture WHERE stack_id = (SELECT MAX(ustack) FROM plain)")
+    assert folded.endswith(";plain")
 
 
 def test_an_indirect_function_is_refused(tmp_path: Path) -> None:
