@@ -335,18 +335,17 @@ def _beside(event: Event, ctx: str) -> list[str]:
             "struct endpoint *endpoint = &found;",
         ]
     elif any("CALLBACK" in column.c for column in event.fields):
-        own = event.kind == "ep_poll_callback"
+        end = "callback ? &callback->end : 0" if event.kind == "ep_poll_callback" else "endpoint_of(callback)"
         lines.append("struct callback *callback = callback_now();")
-        lines.append(
-            f"struct endpoint *endpoint = {'callback ? &callback->end : 0' if own else 'endpoint_of(callback)'};"
-        )
+        lines.append(f"struct endpoint *endpoint = {end};")
     for column in (column for column in event.fields if column.c in _STACKS):
         taken = f"{_STACKS[column.c]}({ctx}, ts)"
-        # A sample may hit user space, whose addresses have the upper bit clear: then nothing is on the kernel's stack.
-        in_kernel = "(s64)PT_REGS_IP(ctx) < 0" if event.stream == "profile" and column.c == "KSTACK" else ""
-        lines.append(
-            f"e.{column.name} = {in_kernel} ? {taken} : STACK_NONE;" if in_kernel else f"e.{column.name} = {taken};"
-        )
+        if column.c == "KSTACK" and category_of(event.probes[0]) in ("uprobe", "uretprobe"):
+            taken = "STACK_NONE"  # it comes straight from user space
+        elif column.c == "KSTACK" and event.stream == "profile":
+            # A sample may hit user space, whose addresses have the upper bit clear.
+            taken = f"(s64)PT_REGS_IP(ctx) < 0 ? {taken} : STACK_NONE"
+        lines.append(f"e.{column.name} = {taken};")
     return lines
 
 

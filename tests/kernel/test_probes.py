@@ -41,6 +41,7 @@ int main(int argc, char **argv) {
     }
     plain(0, 0, 0, 0);
     impl.assignEvents(0, 0);
+    usleep(500000); // names are looked up while it lives
     return 0;
 }
 """
