@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tracectl.query.bounds import MATCH, UNDETERMINED, Loss
 from tracectl.query.compile import parse, plan
 from tracectl.query.hints import absent
+from tracectl.query.hosts import chosen
 from tracectl.query.plan import Evidence, Plan, Scene, Value
+from tracectl.query.start import Query
+from tracectl.query.together import Part, plan_together, scene_in
+from tracectl.query.values import show_duration
+from tracectl.store.captures import CaptureSet
 from tracectl.store.database import Database, Result, quote_string
 from tracectl.store.errors import StrictError
 from tracectl.store.relations import Relations, quote_name
+from tracectl.store.together import views_together
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +41,7 @@ class Qualification:
         at_most: how many rows may be missing: events lost, and rows that may or may not match; None: not known.
         gaps: how many gaps touch the evidence.
         filter: the recording's own filter, where the question goes beyond it: what it left out is missing.
+        unrecorded: captures of a set that did not record what the question needs: all their rows are missing.
         undetermined: rows that may or may not match the conditions, since what they are about was lost or not known.
         bounds: column of the answer -> what its value is: ``at least`` [COLUMN], ``at most``, ``not bounded``
             or ``between COLUMN and COLUMN``; a null in such a column is no bound.
@@ -44,6 +53,7 @@ class Qualification:
     undetermined: int = 0
     filter: str = ""
     bounds: dict[str, str] = field(default_factory=dict)
+    unrecorded: str = ""
 
     @property
     def exact(self) -> bool:
@@ -57,6 +67,8 @@ class Qualification:
         reasons = [f"{self.gaps} gap{'s' if self.gaps != 1 else ''}"] if self.gaps else []
         if self.filter:
             reasons.append(f"the recording was filtered: {self.filter}")
+        if self.unrecorded:
+            reasons.append(f"not recorded in {self.unrecorded}")
         if self.undetermined:
             reasons.append(f"{self.undetermined} row{'s' if self.undetermined != 1 else ''} that may match")
         return f"{counted} missing ({', '.join(reasons)})"
@@ -83,6 +95,10 @@ class Answer:
     notes: list[str] = field(default_factory=list)
     _result: Result | None = None
     _hint: Any = None
+
+    def only_first(self, count: int) -> None:
+        """Make no more than the first so many rows."""
+        self._read().only_first(count)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows, as Python values; durations and moments in ns. No row may add notes on what was named."""
@@ -127,11 +143,11 @@ def _literal(value: Value) -> str:
     return f"({value})" if value < 0 else str(value)
 
 
-def ask(capture: Capture, text: str, *, database: Database | None = None, strict: bool = False) -> Answer:
+def ask(capture: Capture | CaptureSet, text: str, *, database: Database | None = None, strict: bool = False) -> Answer:
     """Answer a question.
 
     Args:
-        capture: an opened capture.
+        capture: an opened capture, or a set of them.
         text: the question, as in docs/language.md.
         database: a connection that can read the capture; a new one by default.
         strict: refuse unless the answer is exact.
@@ -143,26 +159,95 @@ def ask(capture: Capture, text: str, *, database: Database | None = None, strict
     """
     query = parse(text)
     base = capture.database() if database is None else database
-    context = context_source(capture, base)
-    relations = Relations(capture, context_by_spans=context == "spans")
-    made = plan(query, Scene.of(capture, context), lambda evidence: loss_in(base, relations, evidence))
-    relations.given = made.given
-    head = relations.with_clause(made.relations)
+    asked = asked_of(capture, base)
+    made, head = asked.compiled(query)
     sql = f"{head}\n{made.select.sql()}"
     result, found = _run(base, head, made)
     parameters = made.parameters
     if made.select.qualified and found.exact:
         # Nothing was left open: the plain statement gives the same rows, and is easier to read.
-        plain = plan(query, made.scene, settled=True)
-        head, parameters = relations.with_clause(plain.relations), plain.parameters
-        sql = f"{head}\n{plain.select.sql()}"
+        plain, head = asked.compiled(query, settled=True)
+        parameters, sql = plain.parameters, f"{head}\n{plain.select.sql()}"
     if strict and not found.exact:
         raise StrictError(f"not an exact answer: {found}", "leave out --strict, or record again with a larger --buffer")
     units = {name: made.select.columns[name].unit for name in result.columns if made.select.columns[name].unit}
     return Answer(
-        result.columns, units, sql, parameters, found, made, list(made.notes), result,
-        lambda: absent(base, relations, made),
+        result.columns, units, sql, parameters, found, made, made.notes + _axis(capture, units), result,
+        lambda: absent(base, asked.relations, made),
     )  # fmt: skip
+
+
+class _Compiled(Protocol):
+    def __call__(self, query: Query, *, settled: bool = False) -> tuple[Plan, str]: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What questions are asked of.
+
+    Attributes:
+        relations: of each capture.
+        compiled: gives the plan of a question, and the relations that its statement begins with; ``settled`` as in
+            :func:`plan`.
+    """
+
+    relations: list[Relations]
+    compiled: _Compiled
+
+
+def asked_of(capture: Capture | CaptureSet, database: Database) -> Asked:
+    """Make a capture or a set of captures ready to be asked."""
+    return _together(capture, database) if isinstance(capture, CaptureSet) else _alone(capture, database)
+
+
+def views_of(capture: Capture | CaptureSet, database: Database) -> list[str]:
+    """Statements that make every relation a view, for SQL typed by a person."""
+    relations = asked_of(capture, database).relations
+    return views_together(capture, relations) if isinstance(capture, CaptureSet) else relations[0].create_views()
+
+
+def _alone(capture: Capture, database: Database) -> Asked:
+    context = context_source(capture, database)
+    relations = Relations(capture, context_by_spans=context == "spans")
+    scene = Scene.of(capture, context)
+
+    def compiled(query: Query, *, settled: bool = False) -> tuple[Plan, str]:
+        chosen(query.clauses, [capture], lambda one: one.footer.host, query.text)
+        made = plan(query, scene, partial(loss_in, database, relations), settled=settled)
+        relations.given = made.given
+        return made, relations.with_clause(made.relations)
+
+    return Asked([relations], compiled)
+
+
+def _together(whole: CaptureSet, database: Database) -> Asked:
+    parts = []
+    for member in whole.members:
+        context = context_source(member.capture, database)
+        relations = Relations(member.capture, context_by_spans=context == "spans")
+        parts.append(Part(member, relations, scene_in(whole, member, context), partial(loss_in, database, relations)))
+
+    def compiled(query: Query, *, settled: bool = False) -> tuple[Plan, str]:
+        made = plan_together(query, whole, parts, settled=settled)
+        return made, ""
+
+    return Asked([part.relations for part in parts], compiled)
+
+
+def _axis(capture: Capture | CaptureSet, units: dict[str, str]) -> list[str]:
+    """What to know of the moments of a set, where there are any."""
+    if not isinstance(capture, CaptureSet) or "clock" not in units.values():
+        return []
+    unknown = [one.name for one in capture.members if one.spread is None]
+    if capture.begin is None:
+        return ["no capture has a reading of the wall clock: the time of each counts from its own start"]
+    begin = datetime.fromtimestamp(capture.begin / 1e9, UTC).isoformat(sep=" ", timespec="milliseconds")
+    spread = show_duration(max(one.spread or 0 for one in capture.members))
+    line = (
+        f"times count from {begin}; the hosts' wall clocks put them there (each host's own readings differ by {spread})"
+    )
+    alone = f"without a reading of the wall clock, their time counts from their own start: {', '.join(unknown)}"
+    return [line, *([alone] if unknown else [])]
 
 
 def _left_open(database: Database, head: str, made: Plan) -> int:
@@ -193,7 +278,7 @@ def _run(database: Database, head: str, made: Plan) -> tuple[Result, Qualificati
     else:
         gaps = made.gaps if undetermined else loss.gaps
         at_most = None if loss.at_most is None else loss.at_most + undetermined
-        found = Qualification("missing", at_most, gaps, undetermined, loss.filter, dict(made.bounds))
+        found = Qualification("missing", at_most, gaps, undetermined, loss.filter, dict(made.bounds), loss.unrecorded)
     if not made.select.qualified:
         return database.execute(sql, made.parameters), found
     return database.execute(sql.format(", ".join(quote_name(name) for name in columns))), found

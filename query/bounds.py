@@ -22,16 +22,18 @@ class Loss:
         at_most: rows that may be missing; None: nobody counted them.
         gaps: how many gaps touch the evidence.
         filter: the recording's own filter, where the question goes beyond it.
+        unrecorded: captures of a set that did not record what the question needs, and why.
     """
 
     at_most: int | None = 0
     gaps: int = 0
     filter: str = ""
+    unrecorded: str = ""
 
     @property
     def exact(self) -> bool:
         """Whether nothing is missing."""
-        return self.gaps == 0 and not self.filter
+        return self.gaps == 0 and not self.filter and not self.unrecorded
 
 
 @dataclass(frozen=True)

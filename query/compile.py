@@ -90,10 +90,33 @@ def plan(
         QueryError: it makes no sense; points at the place.
         NotRecordedError: it needs events that the capture does not hold.
     """
-    parameters: dict[str, Value] = {}
+    made = rows_of(query, scene, loss, settled=settled)
+    apply_stages(query, made)
+    return made
+
+
+def rows_of(
+    query: Query,
+    scene: Scene,
+    loss: Callable[[Evidence], Loss],
+    *,
+    settled: bool,
+    parameters: dict[str, Value] | None = None,
+    label: Callable[[Plan], None] = lambda _: None,
+) -> Plan:
+    """The plan of the rows that the stages begin with: the noun's, with all clauses applied.
+
+    Args:
+        loss, settled: as for :func:`plan`.
+        parameters: values that the statement has so far; those of the plan are added.
+        label: adds columns before the clauses.
+    """
+    parameters = {} if parameters is None else parameters
 
     def opened(asked: Query) -> Plan:
         plan = start(asked, scene, parameters)
+        if asked is query:
+            label(plan)
         plan.loss_in, plan.settled, plan.nested = loss, settled, opened
         for clause in asked.clauses:
             clause.apply(plan)
@@ -103,11 +126,15 @@ def plan(
     made = opened(query)
     made.settle()
     made.gaps = loss(made.whole_evidence).gaps if made.related else made.loss.gaps
+    _notes(made)
+    return made
+
+
+def apply_stages(query: Query, made: Plan) -> None:
+    """Apply the stages to the rows."""
     for stage in query.stages:
         stage.apply(made)
         made.stages.append(query.text[stage.place.start : stage.place.end])
-    _notes(made)
-    return made
 
 
 def _notes(made: Plan) -> None:

@@ -16,7 +16,11 @@ def explain(text: str, scene: Scene | None = None) -> str:
     Raises:
         QueryError: the question makes no sense; points at the place.
     """
-    made = plan(parse(text), Scene() if scene is None else scene, settled=True)
+    return told(plan(parse(text), Scene() if scene is None else scene, settled=True))
+
+
+def told(made: Plan) -> str:
+    """The same of a question that is planned already."""
     lines = [f"rows        {made.noun.row}", f"relation    {listed(made.relations, 'and')}"]
     lines += [f"{'conditions' if n == 0 else '':12}{condition}" for n, condition in enumerate(made.conditions)]
     lines += [f"{'stages' if n == 0 else '':12}{stage}" for n, stage in enumerate(made.stages)]
@@ -39,7 +43,7 @@ def _depends(made: Plan, evidence: Evidence) -> str:
         return "no events"
     streams = f"events of {listed(sorted(evidence.streams), 'and')}"
     cpus = "on every CPU" if evidence.cpus is None else f"on CPU {_ranges(evidence.cpus)}"
-    start = made.scene.start_ts
+    start = made.scene.begin
     since = "the start" if evidence.start_ts is None else f"{show_duration(evidence.start_ts - start)} after the start"
     until = "the end" if evidence.end_ts is None else f"{show_duration(evidence.end_ts - start)} after the start"
     return f"{streams}, {cpus}, from {since} to {until}"

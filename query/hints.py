@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from tracectl.query.plan import Plan, Value
 from tracectl.query.values import Name, Place
@@ -12,12 +13,13 @@ from tracectl.store.relations import Relations
 _SHOWN = 3
 
 
-def absent(database: Database, relations: Relations, plan: Plan) -> list[str]:
-    """A line per tid, pid or comm that the question names and no event of the capture does."""
+def absent(database: Database, relations: Sequence[Relations], plan: Plan) -> list[str]:
+    """A line per tid, pid or comm that the question names and no event of the captures does."""
     if not plan.named:
         return []
-    head = relations.with_clause(["thread_names"])
-    known = database.execute(f"{head}\nSELECT DISTINCT tid, pid, comm FROM thread_names").rows()
+    heads = [one.with_clause(["thread_names"]) for one in relations]
+    each = (f"(\n{head}\nSELECT DISTINCT tid, pid, comm FROM thread_names\n)" for head in heads)
+    known = database.execute(" UNION ".join(each)).rows()
     lines = []
     for column, value in dict.fromkeys(plan.named):
         line = _name(str(value), known) if column == "comm" else _number(column, value, known)

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from tracectl.query.clause import Clause
 from tracectl.query.plan import Plan
-from tracectl.query.values import Node, OutOfRange, integer_of, listed, place_of, token_in, tokens, tree_in, trees
+from tracectl.query.values import (
+    Node,
+    OutOfRange,
+    integer_of,
+    listed,
+    name_of,
+    place_of,
+    token_in,
+    tokens,
+    tree_in,
+    trees,
+)
 
 _MOST_CPUS = 8192  # NR_CPUS of the largest kernel configuration
 
 
 class On(Clause):
     """Where it happened: ``on cpu 0``, ``on cpu 0-3``, ``on cpu 0,2``, ``on fd 42``, ``on port 15006`` (either end),
-    ``on socket 0xffff9f5e53bfbd40`` (address of the kernel's struct sock).
+    ``on socket 0xffff9f5e53bfbd40`` (address of the kernel's struct sock). In a set of captures
+    also ``on host "web-*"``.
     """
 
     rule = "on"
@@ -21,6 +33,7 @@ place: "cpu" numbers -> cpu
      | "fd" UINT -> fd
      | "port" UINT -> port
      | "socket" (HEX | UINT | INT) -> socket
+     | "host" name -> host
 """
     examples = (
         "switches on cpu 0",
@@ -30,6 +43,7 @@ place: "cpu" numbers -> cpu
         "wakeups on fd 42 | count by waker_comm, context",
         "connections on port 15006",
         "connections on socket 0xffff9f5e53bfbd40",
+        'wakeups on host "*"',
     )
 
     def apply(self, plan: Plan) -> None:
@@ -38,6 +52,13 @@ place: "cpu" numbers -> cpu
         what = str(node.data)
         if what == "cpu":
             self._cpus(plan, tree_in(node))
+            return
+        if what == "host":  # captures of other hosts are not asked: query/hosts.py
+            name = name_of(tree_in(node))
+            if name.matches(plan.scene.host) or plan.scene.kinds is None:
+                plan.conditions.append(f'on host "{name.text}"')
+            else:
+                plan.condition("FALSE", f'on host "{name.text}"')  # inside another question
             return
         columns = {"fd": ("fd",), "port": ("sport", "dport"), "socket": ("socket",)}[what]
         if not plan.has(*columns):

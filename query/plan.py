@@ -34,6 +34,8 @@ class Scene:
         filled: optional columns that were recorded, as ``kind.column``; None: not known, all are taken as recorded.
         clocks: readings of the monotonic and the wall clock at one moment each, ns, in order.
         context: where a waker's context comes from: ``recorded``, ``spans`` or empty (not known).
+        host: name of the machine; empty: not known.
+        origin_ts, limit_ts: what times in questions count from, from either end; None: from the recording's own.
     """
 
     catalogue: Catalogue = field(default_factory=Catalogue)
@@ -44,6 +46,19 @@ class Scene:
     filter: str | None = None
     filled: frozenset[str] | None = None
     clocks: tuple[tuple[int, int], ...] = ()
+    host: str = ""
+    origin_ts: int | None = None
+    limit_ts: int | None = None
+
+    @property
+    def begin(self) -> int:
+        """What times in questions count from, ns on the monotonic clock."""
+        return self.start_ts if self.origin_ts is None else self.origin_ts
+
+    @property
+    def until(self) -> int:
+        """What ``in last`` counts back from."""
+        return self.end_ts if self.limit_ts is None else self.limit_ts
 
     @classmethod
     def of(cls, capture: Capture, context: str) -> Scene:
@@ -57,6 +72,7 @@ class Scene:
             capture.filter,
             capture.filled,
             capture.clocks,
+            capture.footer.host,
         )
 
     def recorded(self, kinds: frozenset[str]) -> bool:
@@ -146,6 +162,8 @@ class Plan:
         given: relations that the question brings with it, by name: their SELECT.
         narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
         stages: in words.
+        several: whether the rows are those of several captures.
+        keys: columns of the groups that the last aggregate made; None: the rows are those of the noun.
     """
 
     text: str
@@ -181,6 +199,8 @@ class Plan:
     given: dict[str, str] = field(default_factory=dict)
     narrowed: bool = False
     stages: list[str] = field(default_factory=list)
+    several: bool = False
+    keys: list[str] | None = None
     notes: list[str] = field(default_factory=list)
 
     def parameter(self, value: Value) -> str:

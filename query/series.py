@@ -98,7 +98,13 @@ rate: "rate" DURATION ("by" columns)?
         ts = Column("ts", "int", "clock", "begin of the part")
         rule = plan.evidence.rule
         # Which part a missing row would be in is known where it can only be missing with its own event.
-        apart = not plan.loss.exact and not plan.loss.filter and not rule.vanishes and not plan.certainty_asked
+        apart = (
+            not plan.several
+            and not plan.loss.exact
+            and not plan.loss.filter
+            and not rule.vanishes
+            and not plan.certainty_asked
+        )
         moving = any_group(plan, by)
         local = apart and rule.interval != "all" and not moving
         groups = [ts, *by]

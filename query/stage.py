@@ -66,6 +66,7 @@ def aggregate(plan: Plan, by: list[Column], made: dict[str, tuple[str, Column]])
     select.expressions = {name: expression for name, (expression, _) in made.items()}
     select.group = [column.name for column in by]
     select.any_group = any_group(plan, by)
+    plan.keys = list(select.group)
     # What comes after groups or limits is not bounded any more: a row that is missing could change which there are.
     plan.bounding = None
     first = next(iter(made))

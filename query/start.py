@@ -13,7 +13,7 @@ from tracectl.query.plan import Evidence, Plan, Scene, Value, view_of
 from tracectl.query.select import Select
 from tracectl.query.stage import Stage
 from tracectl.query.values import Place, did_you_mean, place_of, string_of
-from tracectl.store.errors import QueryError
+from tracectl.store.errors import NotRecordedError
 from tracectl.store.events import SOFTIRQS
 from tracectl.store.relations import Column, EvidenceRule, kind_columns, kind_relation
 
@@ -104,7 +104,7 @@ def _start_events(query: Query, scene: Scene, parameters: dict[str, Value]) -> P
         place = place_of(query.argument)
         known_kinds = sorted(scene.kinds if scene.kinds is not None else events)
         remedy = did_you_mean(kind, events) or f"recorded: {', '.join(known_kinds)}"
-        raise QueryError(
+        raise NotRecordedError(
             f'there is no event "{kind}" in this capture', remedy, text=query.text, start=place.start, end=place.end
         )
     columns = {name: column for name, (_, column) in kind_columns(events[kind]).items()}

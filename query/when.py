@@ -42,7 +42,7 @@ class When(Clause):
         if token.type == "MOMENT":
             return self._on_the_wall(plan, token), str(token)
         ns = self.duration(plan, token)
-        return plan.scene.start_ts + ns, f"{show_duration(ns)} after the start"
+        return plan.scene.begin + ns, f"{show_duration(ns)} after the start"
 
     def moments(self, plan: Plan) -> list[tuple[int, str]]:
         """Those of the clause's ``moment`` rules."""
@@ -216,4 +216,4 @@ in_last: "in last" DURATION
     def apply(self, plan: Plan) -> None:
         """Narrows the evidence from below."""
         time = self.duration(plan, tokens(self.node)[0])
-        plan.condition(self.not_before(plan, plan.scene.end_ts - time), f"in the last {show_duration(time)}")
+        plan.condition(self.not_before(plan, plan.scene.until - time), f"in the last {show_duration(time)}")

@@ -124,7 +124,7 @@ value: STRING | WORD | INT | UINT | FLOAT | HEX | DURATION
                 return plan.parameter(integer_of(token))
             if not column.unit:
                 raise plan.error(f"{column.name} is no time", "a number without a unit", place_of(token))
-            origin = plan.scene.start_ts if column.unit == "clock" else 0
+            origin = plan.scene.begin if column.unit == "clock" else 0
             return plan.parameter(origin + duration_of(token))
         except OutOfRange:
             raise plan.error("this number is too large", "at most 64 bits", place_of(token)) from None

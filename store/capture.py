@@ -9,13 +9,14 @@ from pathlib import Path
 
 from tracectl.store import checksum
 from tracectl.store.database import DEFAULT_MEMORY_LIMIT, Database, read_metadata
-from tracectl.store.errors import CaptureError, UserError
+from tracectl.store.errors import CaptureError, GoneError, UserError
 from tracectl.store.events import BASE_FIELDS, Catalogue
 from tracectl.store.footer import KEY, Footer, LedgerLine
 
 SEGMENTS_SUFFIX = ".recording"
 _SQL_TYPES = {"int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT", "string": "VARCHAR"}
 _CHANGED = "it was changed after recording; take the original"
+_ATTEMPTS = 5
 _WRITTEN_BY = "a capture is written by tracectl record"
 
 
@@ -46,13 +47,22 @@ class Capture:
             CaptureError: not a capture, damaged, or of a later format.
         """
         path = Path(path)
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return cls._open(path)
+            except GoneError:
+                continue  # a running recording dropped it after it was listed
+        return cls._open(path)
+
+    @classmethod
+    def _open(cls, path: Path) -> Capture:
         files = _files_of(path)
         columns: dict[str, str] = {}
         footers = []
         rows = size = 0
         for file in files:
             metadata = read_metadata(file)
-            size += file.stat().st_size
+            size += _size(file)
             if checksum.KEY in metadata.values and size <= checksum.LIMIT:
                 checksum.verify(file, metadata.values[checksum.KEY])
             text = metadata.values.get(KEY)
@@ -65,6 +75,12 @@ class Capture:
             footers.append(footer)
             columns |= metadata.columns
             rows += metadata.rows
+        boots = {footer.boot_id for footer in footers if footer.boot_id}
+        if len(boots) > 1:
+            raise CaptureError(
+                f"{path} holds segments of {len(boots)} recordings: the machine was started anew in between",
+                "the segments of each recording in a directory of their own",
+            )
         return cls(path, files, columns, tuple(footers), rows)
 
     @property
@@ -159,6 +175,13 @@ class Capture:
 _COUNTS = ("emitted", "recorded", "lost", "skipped")
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError as error:
+        raise GoneError(f"{file} is gone") from error
+
+
 def by_number(segment: Path) -> tuple[int, str]:
     """Sorting key of segments: the millionth has a longer name than those before it."""
     return len(segment.name), segment.name
@@ -167,6 +190,12 @@ def by_number(segment: Path) -> tuple[int, str]:
 def tail_path(directory: Path, number: int) -> Path:
     """The file in a directory of segments that says what is missing behind segment ``number`` (0: no segment yet)."""
     return directory / f"{number:06d}.tail"
+
+
+def holds_segments(directory: Path) -> bool:
+    """Whether a directory holds the segments of one recording, by their names; they need not be finished yet."""
+    stems = [file.stem for file in directory.glob("*.parquet")]
+    return all(map(str.isdecimal, stems)) and bool(stems or directory.name.endswith(SEGMENTS_SUFFIX))
 
 
 def _files_of(path: Path) -> tuple[Path, ...]:
@@ -183,6 +212,8 @@ def _files_of(path: Path) -> tuple[Path, ...]:
 
 def _existing_files(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
+        if not holds_segments(path) and any(path.glob("*.parquet")):
+            raise UserError(f"{path} holds several captures", "name one; query, diff, info and sql take several")
         files = tuple(sorted((file.absolute() for file in path.glob("*.parquet")), key=by_number))
         number = int(files[-1].stem) if files and files[-1].stem.isdecimal() else 0
         tail = tail_path(path, number).absolute()

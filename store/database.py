@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from tracectl.store.errors import CaptureError, UserError
+from tracectl.store.errors import CaptureError, GoneError, UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +62,8 @@ def read_metadata(path: Path) -> FileMetadata:
             columns = connection.execute(f"DESCRIBE SELECT * FROM {source_sql([path])}").fetchall()
             rows = connection.execute(f"SELECT num_rows FROM parquet_file_metadata({where})").fetchall()
         except duckdb.Error as error:
+            if not path.exists():
+                raise GoneError(f"{path} is gone", _GONE) from error
             raise CaptureError(_not_parquet(path, error), _REMEDY) from error
     return FileMetadata(
         {bytes(key): bytes(value) for key, value in values},
@@ -71,6 +73,7 @@ def read_metadata(path: Path) -> FileMetadata:
 
 
 _REMEDY = "a capture is a Parquet file written by tracectl record"
+_GONE = "of a recording that drops its oldest segments, tracectl snapshot makes a capture that stays"
 
 
 def _not_parquet(path: Path, error: Exception) -> str:
@@ -96,11 +99,19 @@ class Result:
         types: DuckDB type names, as ``BIGINT``.
     """
 
-    def __init__(self, relation: Any, run: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(
+        self, relation: Any, run: Callable[[], AbstractContextManager[Any]], files: Sequence[Path] = ()
+    ) -> None:
+        self._files = files
         self._relation = relation  # a DuckDBPyRelation, or None after a statement without rows
         self._run = run
         self.columns = list(relation.columns) if relation is not None else []
         self.types = [str(kind) for kind in relation.types] if relation is not None else []
+
+    def only_first(self, count: int) -> None:
+        """Make no more than the first so many rows."""
+        if self._relation is not None:
+            self._relation = self._relation.limit(count)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows, as Python values."""
@@ -109,7 +120,7 @@ class Result:
         try:
             rows: list[tuple[Any, ...]] = self._relation.fetchall()
         except duckdb.Error as error:
-            raise _translated(error) from error
+            raise _translated(error, self._files) from error
         return rows
 
     def batches(self, size: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
@@ -121,7 +132,7 @@ class Result:
                 while rows := cursor.fetchmany(size):
                     yield rows
         except duckdb.Error as error:
-            raise _translated(error) from error
+            raise _translated(error, self._files) from error
 
     def arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
@@ -132,7 +143,7 @@ class Result:
         try:
             return self._relation.to_arrow_table()
         except duckdb.Error as error:
-            raise _translated(error) from error
+            raise _translated(error, self._files) from error
 
 
 class Database:
@@ -162,6 +173,7 @@ class Database:
                 f"memory limit {memory_limit}, threads {threads}: {_first_line(error)}",
                 "as in 4GiB, 512MiB; threads from 1",
             ) from error
+        self._files = files
         self._locked = False
         self._kept = 0
         self._cursors: list[duckdb.DuckDBPyConnection] = []
@@ -193,9 +205,9 @@ class Database:
             if self._locked:
                 _refuse_writing(sql)
             values = dict(parameters or {})
-            return Result(self.connection.sql(sql, params=values), partial(self._running, sql, values))
+            return Result(self.connection.sql(sql, params=values), partial(self._running, sql, values), self._files)
         except duckdb.Error as error:
-            raise _translated(error) from error
+            raise _translated(error, self._files) from error
 
     def keep(self, sql: str, parameters: Mapping[str, Any]) -> str:
         """Keep the rows of a statement for as long as this connection is open; returns the name of their table."""
@@ -259,8 +271,11 @@ def _refuse_writing(sql: str) -> None:
         )
 
 
-def _translated(error: duckdb.Error) -> Exception:
+def _translated(error: duckdb.Error, files: Sequence[Path]) -> Exception:
     text = str(error)
+    gone = next((file for file in files if not file.exists()), None)
+    if gone is not None:
+        return GoneError(f"{gone} is gone", _GONE)
     # What Parquet's own decoding says against a file comes without a class of its own.
     unreadable = isinstance(error, duckdb.IOException | duckdb.InvalidInputException) and "arquet" in text
     if unreadable or type(error) is duckdb.Error:

@@ -68,6 +68,10 @@ class CaptureError(TracectlError):
     exit_code = 3
 
 
+class GoneError(CaptureError):
+    """A file of the capture is not there any more: the flight recorder drops its oldest segments while it runs."""
+
+
 class StrictError(TracectlError):
     """``--strict`` was given and the answer is not exact."""
 

@@ -277,6 +277,21 @@ class Relations:
             + ["capture"]
         )
 
+    def known(self) -> frozenset[str]:
+        """Every relation there is."""
+        return frozenset((*views(), *self.kinds_by_relation, *_GENERATED, *self.given))
+
+    def units(self, name: str) -> dict[str, str]:
+        """The units of a relation's columns, as far as they are known."""
+        if name in ("capture", "events"):
+            every = (kind_columns(event) for event in self.capture.catalogue.events.values())
+            return {stored: column.unit for kind in every for stored, column in kind.values()}
+        if name in self.kinds_by_relation:
+            known = kind_columns(self.capture.catalogue.events[self.kinds_by_relation[name]])
+            return {column: one.unit for column, (_, one) in known.items()}
+        view = views().get(self.substitutes.get(name, name))
+        return {column: one.unit for column, one in view.columns.items()} if view else {}
+
     def body(self, name: str) -> str:
         """The SELECT of one relation.
 
@@ -295,7 +310,7 @@ class Relations:
     def ordered(self, names: Iterable[str]) -> list[str]:
         """These relations and all that they use, each after what it uses."""
         order: list[str] = []
-        known = set(views()) | set(self.kinds_by_relation) | _GENERATED | set(self.given)
+        known = self.known()
 
         def visit(name: str) -> None:
             if name in order:

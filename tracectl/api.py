@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tracectl.query import Qualification, Scene, ask, explain
-from tracectl.query.answer import context_source
+from tracectl.captures_given import again_if_gone
+from tracectl.query import Qualification, ask, asked_of, parse, told
+from tracectl.query.answer import views_of
 from tracectl.store.capture import Capture as Opened
+from tracectl.store.captures import CaptureSet, captures_in, open_captures
 from tracectl.store.database import DEFAULT_MEMORY_LIMIT, Database, Result
-from tracectl.store.errors import UserError
+from tracectl.store.errors import GoneError, UserError
 from tracectl.store.relations import Relations
 
 if TYPE_CHECKING:
@@ -27,16 +29,19 @@ if TYPE_CHECKING:
     from tracectl.replay import Event, Lost
     from tracectl.replay_bcc import OnEvent, OnLost
 
+T = TypeVar("T")
 # Rows shown by repr() and in a notebook; the answer holds all.
 SHOWN_IN_TEXT = 20
 SHOWN_IN_HTML = 50
 
 
-def open(path: str | Path, *, memory: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None) -> Capture:
-    """Open a capture to ask it questions.
+def open(*paths: str | Path, memory: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None) -> Capture:
+    """Open a capture, or several as a set, to ask questions.
 
     Args:
-        path: a capture file, or the directory of segments that a running or ended recording left.
+        paths: a capture file, or the directory of segments that a running or ended recording left. Several of them, a
+            directory of captures or a pattern such as ``web/*.parquet`` are a set: rows have the columns ``capture``
+            and ``host``, and moments count from the begin of the earliest.
         memory: limit as DuckDB takes it (``4GiB``); larger intermediate results spill to a temporary directory.
         threads: worker threads; None: one per CPU.
 
@@ -44,7 +49,7 @@ def open(path: str | Path, *, memory: str = DEFAULT_MEMORY_LIMIT, threads: int |
         UserError: there is no such file, or the limits cannot be meant.
         CaptureError: not a capture, damaged, or of a later format.
     """
-    return Capture(path, memory=memory, threads=threads)
+    return Capture(*paths, memory=memory, threads=threads)
 
 
 class Rows:
@@ -161,9 +166,9 @@ class Answer(Rows):
 
     def footer(self) -> list[str]:
         """What the command line prints below the rows."""
-        from tracectl.command_query import _Answer as Shown  # noqa: PLC0415 - the one place that words it
+        from tracectl.command_query import footer  # noqa: PLC0415 - the one place that words it
 
-        return Shown(self).notes(len(self))  # type: ignore[arg-type]  # it has what is needed of an answer
+        return footer(len(self), self.qualification, self.notes)
 
 
 class Capture:
@@ -172,9 +177,12 @@ class Capture:
     One question runs at a time: others, from other threads, wait. What was answered stays valid after :meth:`close`.
     """
 
-    def __init__(self, path: str | Path, *, memory: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None) -> None:
-        self.opened = Opened.open(path)
+    def __init__(self, *paths: str | Path, memory: str = DEFAULT_MEMORY_LIMIT, threads: int | None = None) -> None:
+        self._paths = paths
+        self._limits = memory, threads
         self._lock = RLock()
+        self._kept: dict[str, pa.Table] = {}
+        self.opened: Opened | CaptureSet = open_captures(*paths)
         self._database: Database | None = self.opened.database(memory, threads)
         self._has_views = False
 
@@ -197,10 +205,9 @@ class Capture:
     @property
     def info(self) -> dict[str, Any]:
         """What was recorded, when, where, the ledger and what was lost: what ``tracectl info --json`` prints."""
-        from tracectl.command_info import facts  # noqa: PLC0415 - a command, imported where it runs
+        from tracectl.command_info import facts_of  # noqa: PLC0415 - a command, imported where it runs
 
-        with self._lock:
-            return facts(self.opened, self.database)
+        return self._asked(lambda: facts_of(self.opened, self.database))
 
     def query(self, question: str | Question, *, strict: bool = False, most: int | None = None) -> Answer:
         """Answer a question.
@@ -218,9 +225,12 @@ class Capture:
         from tracectl.saved import expand  # noqa: PLC0415 - most questions are not saved ones
 
         asked = expand(str(question))
-        with self._lock:
+
+        def answered() -> tuple[Given, tuple[pa.Table, bool]]:
             answer = ask(self.opened, asked, database=self.database, strict=strict)
-            table, cut = _held(answer, most)  # now: the next question may use the same temporary table
+            return answer, _held(answer, most)  # now: the next question may use the same temporary table
+
+        answer, (table, cut) = self._asked(answered)
         if asked != str(question):
             answer.notes.append(f"asked: {asked}")
         made = Answer(
@@ -240,9 +250,12 @@ class Capture:
             UserError: what DuckDB says against the statement; or it is no question.
             CaptureError: a file of the capture is damaged.
         """
-        with self._lock:
+
+        def answered() -> tuple[pa.Table, bool]:
             self.create_views()
-            table, cut = _held(self.database.execute(statement), most)
+            return _held(self.database.execute(statement), most)
+
+        table, cut = self._asked(answered)
         made = Rows(table)
         made.cut = cut
         return made
@@ -251,14 +264,18 @@ class Capture:
         """Make rows a relation for :meth:`sql`, in the place of an earlier one of that name."""
         with self._lock:
             self.create_views()
-            self.database.connection.register(name, rows.arrow())
+            self._kept[name] = rows.arrow()
+            self.database.connection.register(name, self._kept[name])
+
+    def relations(self) -> list[str]:
+        """Names that :meth:`sql` can select from."""
+        return list(dict.fromkeys(name for one in captures_in(self.opened) for name in Relations(one).names()))
 
     def create_views(self) -> None:
         """Make the relations of :meth:`sql`, once; from then on nothing can be written."""
         if self._has_views:
             return
-        spans = context_source(self.opened, self.database) == "spans"
-        for view in Relations(self.opened, context_by_spans=spans).create_views():
+        for view in views_of(self.opened, self.database):
             # Some may be there already: Ctrl-C can come in between.
             self.database.execute(view.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
         self.database.lock()
@@ -272,8 +289,40 @@ class Capture:
         """
         from tracectl.saved import expand  # noqa: PLC0415 - most questions are not saved ones
 
+        def explained() -> str:
+            made, _ = asked_of(self.opened, self.database).compiled(parse(expand(str(question))), settled=True)
+            return told(made)
+
+        return self._asked(explained)
+
+    def _asked(self, work: Callable[[], T]) -> T:
+        """Do what reads the capture; where a running recording dropped a segment of it, open it anew and try again."""
         with self._lock:
-            return explain(expand(str(question)), Scene.of(self.opened, context_source(self.opened, self.database)))
+            try:
+                return work()
+            except GoneError:
+                return again_if_gone(lambda: self._anew(work))
+
+    def _anew(self, work: Callable[[], T]) -> T:
+        self.database.close()
+        self.opened = open_captures(*self._paths)
+        self._database = self.opened.database(*self._limits)
+        self._has_views = False
+        if self._kept:
+            self.create_views()
+        for name, table in self._kept.items():
+            self._database.connection.register(name, table)
+        return work()
+
+    def _single(self) -> Opened:
+        """The capture.
+
+        Raises:
+            UserError: it is a set of them.
+        """
+        if isinstance(self.opened, CaptureSet):
+            raise UserError(f"{self.path} is several captures", "open one of them")
+        return self.opened
 
     def replay(self, kinds: str | Iterable[str] = (), *, speed: float | None = None) -> Iterator[Event | Lost]:
         """All events in time order, as objects with the kind's fields; :class:`Lost` among them where a gap ends.
@@ -287,11 +336,12 @@ class Capture:
         """
         from tracectl.replay import checked, events  # noqa: PLC0415 - only to replay
 
-        wanted = checked(self.opened, kinds, speed)
+        opened = self._single()
+        wanted = checked(opened, kinds, speed)
 
         def played() -> Iterator[Event | Lost]:
-            with self.opened.database() as database:  # of its own: questions can be asked meanwhile
-                yield from events(self.opened, database, wanted, speed)
+            with opened.database() as database:  # of its own: questions can be asked meanwhile
+                yield from events(opened, database, wanted, speed)
 
         return played()
 
@@ -310,9 +360,10 @@ class Capture:
         from tracectl.replay import checked  # noqa: PLC0415 - only to replay
         from tracectl.replay_bcc import play  # noqa: PLC0415 - only to replay
 
-        wanted = checked(self.opened, kinds, speed)
-        with self.opened.database() as database:
-            play(self.opened, database, on_event, on_lost, kinds=wanted, speed=speed)
+        opened = self._single()
+        wanted = checked(opened, kinds, speed)
+        with opened.database() as database:
+            play(opened, database, on_event, on_lost, kinds=wanted, speed=speed)
 
     def interrupt(self) -> None:
         """Cancel the question that runs, from another thread; it ends with UserError."""
@@ -342,9 +393,7 @@ class Capture:
 def _held(source: Given | Result, most: int | None) -> tuple[pa.Table, bool]:
     """The rows as a table, and whether there are more than were asked for: these are not made at all."""
     if most is not None:
-        result = source if isinstance(source, Result) else source._result
-        if result is not None and result._relation is not None:
-            result._relation = result._relation.limit(most + 1)
+        source.only_first(most + 1)
     table = source.arrow()
     cut = most is not None and table.num_rows > most
     return table.slice(0, most) if cut else table, cut

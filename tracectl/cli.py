@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "record": ("tracectl.command_record:record", "Record what the kernel does, into one Parquet file (root)."),
     "import": ("tracectl.command_import:import_", "Make a capture of traces that other tools recorded."),
     "query": ("tracectl.command_query:query", "Answer a question from a capture."),
+    "diff": ("tracectl.command_diff:diff", "Ask one question of two captures, and compare."),
     "shell": ("tracectl.command_shell:shell", "Ask one question after the other."),
     "sql": ("tracectl.command_query:sql", "Run SQL on a capture, read-only."),
     "info": ("tracectl.command_info:info", "Show what was recorded, when, where, and what was lost."),

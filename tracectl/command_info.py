@@ -16,6 +16,7 @@ from tracectl import text
 if TYPE_CHECKING:
     from tracectl.render import Table
     from tracectl.store.capture import Capture
+    from tracectl.store.captures import CaptureSet
     from tracectl.store.database import Database
 
 OVERHEAD_FIELDS = ("process", "pid", "cpu_time", "longest_drain_delay")
@@ -23,35 +24,49 @@ LEDGER_FIELDS = ("stream", "cpu", "emitted", "recorded", "lost", "skipped", "res
 
 
 @click.command()
-@click.argument("capture", metavar="CAPTURE")
+@click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...")
 @click.option("--cpus", is_flag=True, help="The ledger of each CPU, not only of each stream.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, exact.")
-def info(capture: str, cpus: bool, as_json: bool) -> None:
+def info(captures: tuple[str, ...], cpus: bool, as_json: bool) -> None:
     """Show what was recorded, when, where, and what was lost.
 
     CAPTURE is a Parquet file, or the directory of segments of a running or interrupted recording. The ledger holds
     what the kernel's probes emitted against what was recorded and lost; its residue is zero in an honest recording.
+    Of several captures (files, a directory of them, a pattern) a line each is shown.
     """
+    from tracectl.captures_given import again_if_gone
+
+    again_if_gone(lambda: _show(captures, cpus, as_json))
+
+
+def _show(captures: tuple[str, ...], cpus: bool, as_json: bool) -> None:
+    from tracectl.info_set import show_set
+    from tracectl.store.captures import CaptureSet, open_captures
+
+    opened = open_captures(*captures)
+    with opened.database() as database:
+        if as_json:
+            click.echo(json.dumps(facts_of(opened, database), indent=1))
+        elif isinstance(opened, CaptureSet):
+            show_set(opened, database, sys.stdout)
+        else:
+            _show_one(opened, database, cpus)
+
+
+def _show_one(opened: Capture, database: Database, cpus: bool) -> None:
     from tracectl.coverage import picture
     from tracectl.ledger import verdict
     from tracectl.render import write_table
-    from tracectl.store.capture import Capture
 
-    opened = Capture.open(capture)
-    with opened.database() as database:
-        if as_json:
-            click.echo(json.dumps(facts(opened, database), indent=1))
-            return
-        for name, value in headings(opened):
-            click.echo(f"{click.style(f'{name:<10}', bold=True)}{text.visible(value)}")
-        for title, table in tables(opened, database, cpus):
-            click.echo(f"\n{click.style(title, bold=True)}")
-            write_table(table, sys.stdout, None)
-        click.echo(f"\n{click.style('coverage', bold=True)}")
-        for line in picture(opened, database):
-            click.echo(line)
-        uncounted = sum(gaps for _, _, gaps, lost, *_ in loss(opened, database) if lost is None)
-    line, colour, _ = verdict(opened.ledger(), uncounted)
+    for name, value in headings(opened):
+        click.echo(f"{click.style(f'{name:<10}', bold=True)}{text.visible(value)}")
+    for title, table in tables(opened, database, cpus):
+        click.echo(f"\n{click.style(title, bold=True)}")
+        write_table(table, sys.stdout, None)
+    click.echo(f"\n{click.style('coverage', bold=True)}")
+    for line in picture(opened, database):
+        click.echo(line)
+    line, colour, _ = verdict(opened.ledger(), uncounted(opened, database))
     click.echo("\n" + click.style(line, fg=colour, bold=True))
 
 
@@ -119,6 +134,11 @@ def loss(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
     ).rows()
 
 
+def uncounted(capture: Capture, database: Database) -> int:
+    """Gaps of which nobody counted the events."""
+    return sum(gaps for _, _, gaps, lost, *_ in loss(capture, database) if lost is None)
+
+
 def overhead(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
     """What the recorder itself used, by process: name, pid, CPU time (ns), longest time between two drains (ns)."""
     from tracectl.store.database import source_sql
@@ -129,6 +149,14 @@ def overhead(capture: Capture, database: Database) -> list[tuple[Any, ...]]:
         "SELECT comm, pid, max(cpu_time), max(drain_delay) "
         f"FROM {source_sql(capture.files)} WHERE kind = 'recorder' GROUP BY comm, pid ORDER BY comm, pid"
     ).rows()
+
+
+def facts_of(opened: Capture | CaptureSet, database: Database) -> dict[str, Any]:
+    """Everything that ``info`` shows of a capture or a set, exact."""
+    from tracectl.info_set import set_facts
+    from tracectl.store.captures import CaptureSet
+
+    return set_facts(opened, database) if isinstance(opened, CaptureSet) else facts(opened, database)
 
 
 def facts(capture: Capture, database: Database) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,7 @@ from tracectl.shell_completion import complete_question
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tracectl.query import Answer
+    from tracectl.query import Answer, Qualification
     from tracectl.store.database import Result
 
 TERMINAL_ROWS = 1000
@@ -85,7 +85,7 @@ class Target:
                 click.echo(f"tracectl: {render.plain(note)}", err=True)
 
 
-def _answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how an answer is shown."""
     for option in reversed(
         (
@@ -108,7 +108,7 @@ def _answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("capture", type=click.Path(), metavar="CAPTURE")
 @click.argument("question", nargs=-1, required=True, metavar="QUESTION...", shell_complete=complete_question)
-@_answer_options
+@answer_options
 @click.option(
     "--sql", "show_sql", is_flag=True, help="Print the SQL statement, as plain DuckDB runs it, and no answer."
 )
@@ -130,41 +130,48 @@ def query(
 ) -> None:
     """Answer a question from a capture.
 
-    The question may stand in one pair of quotes or in none; with a stage (|) it needs quotes.
+    The question may stand in one pair of quotes or in none; with a stage (|) it needs quotes. Several captures, a
+    directory of them or a pattern are one set, with the columns capture and host.
 
     \b
       tracectl query web.parquet wakeups of tid 4449 by softirq
       tracectl query web.parquet "delays over 10ms | count by comm"
       tracectl query web.parquet @runqlat pid=4182
+      tracectl query web-*.parquet "delays over 10ms | count by host"
 
     A question that begins with @ is a saved one; @ alone lists them.
     """
     from tracectl import query as language
     from tracectl import saved
-    from tracectl.query.answer import context_source
-    from tracectl.store.capture import Capture
+    from tracectl.captures_given import again_if_gone, captures_and_question, question_in
+    from tracectl.store.captures import open_captures
 
-    asked = " ".join(question)
+    captures, words = captures_and_question((capture, *question))
+    asked = question_in(words, "tracectl query CAPTURE wakeups")
     if asked.strip() == "@":
         click.echo(saved.listing())
         return
     question_text = saved.expand(asked)
-    opened = Capture.open(capture)
-    with opened.database(memory, threads) as database:
-        if explain:
-            scene = language.Scene.of(opened, context_source(opened, database))
-            click.echo(text.visible_lines(language.explain(question_text, scene)))
-            return
-        answer = language.ask(opened, question_text, database=database, strict=strict)
-        if question_text != asked:
-            answer.notes.append(f"asked: {question_text}")
-        if show_sql:
-            click.echo(text.visible_lines(answer.sql_literal))
-            return
-        Target(form, output, force, everything).write(_Answer(answer), opened.start_ts)
+
+    def answered() -> None:
+        opened = open_captures(*captures)
+        with opened.database(memory, threads) as database:
+            if explain:
+                made, _ = language.asked_of(opened, database).compiled(language.parse(question_text), settled=True)
+                click.echo(text.visible_lines(language.told(made)))
+                return
+            answer = language.ask(opened, question_text, database=database, strict=strict)
+            if question_text != asked:
+                answer.notes.append(f"asked: {question_text}")
+            if show_sql:
+                click.echo(text.visible_lines(answer.sql_literal))
+                return
+            Target(form, output, force, everything).write(AnswerShown(answer), opened.start_ts)
+
+    again_if_gone(answered)
 
 
-class _Answer:
+class AnswerShown:
     """A question's answer: its qualification goes with it in every format."""
 
     def __init__(self, answer: Answer) -> None:
@@ -173,19 +180,27 @@ class _Answer:
         self.rows, self.arrow = answer.rows, answer.arrow
 
     def extra(self) -> dict[str, object]:
-        qualification = dataclasses.asdict(self._answer.qualification)
-        return {"qualification": qualification, "notes": list(self._answer.notes)}
+        return qualified(self._answer.qualification, self._answer.notes)
 
     def notes(self, rows: int) -> list[str]:
-        qualification = self._answer.qualification
-        # Absence can be claimed only where nothing was lost.
-        none = "none" if qualification.exact else "none seen"
-        bounds = "; ".join(f"{column}: {words}" for column, words in qualification.bounds.items())
-        return [
-            f"{text.plural(rows, 'row') if rows else none}, {qualification}",
-            *([f"bounds: {bounds}"] if bounds else []),
-            *self._answer.notes,
-        ]
+        return footer(rows, self._answer.qualification, self._answer.notes)
+
+
+def qualified(qualification: Qualification, notes: Sequence[str]) -> dict[str, object]:
+    """What stands beside an answer's rows in json."""
+    return {"qualification": dataclasses.asdict(qualification), "notes": list(notes)}
+
+
+def footer(rows: int, qualification: Qualification, notes: Sequence[str]) -> list[str]:
+    """What stands below so many rows of an answer where people read them, a line each."""
+    # Absence can be claimed only where nothing was lost.
+    none = "none" if qualification.exact else "none seen"
+    bounds = "; ".join(f"{column}: {words}" for column, words in qualification.bounds.items())
+    return [
+        f"{text.plural(rows, 'row') if rows else none}, {qualification}",
+        *([f"bounds: {bounds}"] if bounds else []),
+        *notes,
+    ]
 
 
 class _Rows:
@@ -206,7 +221,7 @@ class _Rows:
 @click.command()
 @click.argument("capture", metavar="CAPTURE")
 @click.argument("statement", nargs=-1, required=True, metavar="STATEMENT...")
-@_answer_options
+@answer_options
 def sql(
     *,
     capture: str,
@@ -221,20 +236,26 @@ def sql(
     """Run SQL on a capture, read-only.
 
     The table "capture" has the rows as recorded; every kind of event and every noun of the language is a view. Times
-    are ns on the monotonic clock, as recorded. Nothing but the capture can be read, and nothing written.
+    are ns on the monotonic clock, as recorded; of several captures, ns since the earliest began, and the views have the
+    columns capture and host. Nothing but the captures can be read, and nothing written.
 
     \b
       tracectl sql web.parquet "SELECT kind, count(*) FROM capture GROUP BY kind"
     """
-    from tracectl.query.answer import context_source
-    from tracectl.store.capture import Capture
-    from tracectl.store.relations import Relations
+    from tracectl.captures_given import again_if_gone, captures_and_question, question_in
+    from tracectl.query.answer import views_of
+    from tracectl.store.captures import open_captures
 
-    opened = Capture.open(capture)
-    with opened.database(memory, threads) as database:
-        by_spans = context_source(opened, database) == "spans"
-        for view in Relations(opened, context_by_spans=by_spans).create_views():
-            database.execute(view)
-        database.lock()
-        result = database.execute(" ".join(statement))
-        Target(form, output, force, everything).write(_Rows(result), opened.start_ts)
+    captures, words = captures_and_question((capture, *statement))
+    asked = question_in(words, 'tracectl sql CAPTURE "SELECT 1"')
+
+    def answered() -> None:
+        opened = open_captures(*captures)
+        with opened.database(memory, threads) as database:
+            for view in views_of(opened, database):
+                database.execute(view)
+            database.lock()
+            result = database.execute(asked)
+            Target(form, output, force, everything).write(_Rows(result), opened.start_ts)
+
+    again_if_gone(answered)

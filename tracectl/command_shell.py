@@ -35,10 +35,10 @@ _SPOKEN = {"help": "help", "?": "help", "quit": "q", "exit": "q"}  # words that 
 
 
 @click.command()
-@click.argument("capture", type=click.Path(), metavar="CAPTURE")
+@click.argument("captures", nargs=-1, required=True, type=click.Path(), metavar="CAPTURE...")
 @click.option("--memory", default="4GiB", show_default=True, metavar="SIZE", help="Memory limit; more spills to disk.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads; default: one per CPU.")
-def shell(capture: str, memory: str, threads: int | None) -> int:
+def shell(captures: tuple[str, ...], memory: str, threads: int | None) -> int:
     """Ask one question after the other.
 
     Tab completes nouns, clauses, columns, and the capture's own names. The last answer is the relation _ for \\sql.
@@ -51,7 +51,7 @@ def shell(capture: str, memory: str, threads: int | None) -> int:
     """
     from tracectl import api
 
-    with api.open(capture, memory=memory, threads=threads) as opened:
+    with api.open(*captures, memory=memory, threads=threads) as opened:
         session = Shell(opened)
         return session.talk() if sys.stdin.isatty() and sys.stdout.isatty() else session.read_lines()
 
@@ -149,17 +149,19 @@ class Shell:
         """Words behind a command, and what they are."""
         from tracectl.command_help import topics
         from tracectl.shell_show import FORMATS
-        from tracectl.store.relations import Relations
 
         if command == "\\sql":
-            return dict.fromkeys([LAST, *Relations(self.capture.opened).names()], "")
+            return dict.fromkeys([LAST, *self.capture.relations()], "")
         return {"\\format": dict.fromkeys(FORMATS, ""), "\\help": topics()}.get(command, {})
 
     def _greeting(self, bold: Callable[[str], str]) -> str:
+        from tracectl.store.captures import CaptureSet
+
         opened = self.capture.opened
         span = text.duration(opened.end_ts - opened.start_ts)
         facts = [text.plural(opened.rows, "row"), span, text.plural(len(opened.cpus), "CPU")]
-        facts += [text.visible(opened.footer.host)] if opened.footer.host else []
+        hosts = opened.hosts if isinstance(opened, CaptureSet) else [opened.footer.host]
+        facts += [text.visible(", ".join(hosts))] if any(hosts) else []
         return (
             f"{bold(text.visible(opened.path.name))}: {', '.join(facts)}\n"
             f"Ask, as in {bold('wakeups | count by comm, context')}. Tab completes, {bold(chr(92) + 'help')} helps, "
@@ -191,10 +193,16 @@ class Shell:
 
     def _do_info(self, _: str) -> None:
         from tracectl.command_info import headings, tables
+        from tracectl.info_set import show_set
         from tracectl.render import write_table
         from tracectl.shell_show import Page, show_text
+        from tracectl.store.captures import CaptureSet
 
         page = Page()
+        if isinstance(self.capture.opened, CaptureSet):
+            show_set(self.capture.opened, self.capture.database, page)
+            show_text(page.getvalue())
+            return
         for name, value in headings(self.capture.opened):
             page.write(f"{name:<10}{text.visible(value)}\n")
         for title, table in tables(self.capture.opened, self.capture.database, False):

@@ -18,18 +18,20 @@ def complete_question(context: click.Context, _: click.Parameter, incomplete: st
         context: of the command: the capture and the words before this one.
         incomplete: the word before the cursor.
     """
-    from tracectl.shell_words import Names, complete  # noqa: PLC0415 - engines, imported where they run
-    from tracectl.store.capture import Capture  # noqa: PLC0415
+    from tracectl.captures_given import captures_and_question  # noqa: PLC0415 - engines, imported where they run
+    from tracectl.shell_words import Names, complete  # noqa: PLC0415
+    from tracectl.store.captures import open_captures  # noqa: PLC0415
 
     path, before = context.params.get("capture"), context.params.get("question") or ()
     if not isinstance(path, str):
         return []
+    paths, before = captures_and_question((path, *before))
     words = " ".join((*before, incomplete))
     if "bash" in os.environ.get("_TRACECTL_COMPLETE", ""):
         words = re.sub(r" ?([:=]) ?", r"\1", words)  # bash takes these for words of their own
     typed = len(words) - len(incomplete)
     try:
-        capture = Capture.open(path)
+        capture = open_captures(*paths)
         with capture.database(threads=1) as database:
             found = complete(words, Names(capture, database))
     except TracectlError:

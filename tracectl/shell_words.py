@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lark import Token
 from lark.exceptions import UnexpectedInput
 
 from tracectl import saved
-from tracectl.query import Scene, parse, plan
+from tracectl.query import Plan, Scene, parse, plan
+from tracectl.query.bounds import Loss
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.grammar import parser
 from tracectl.query.mistakes import clause_words
 from tracectl.query.nouns import BY_NAME, NOUNS, Noun, find
 from tracectl.query.stages import STAGES
+from tracectl.query.together import Part, plan_together
+from tracectl.store.captures import CaptureSet, captures_in
 from tracectl.store.errors import TracectlError
 from tracectl.store.events import SOFTIRQS, TCP_STATES
 from tracectl.store.relations import Column, Relations
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from tracectl.store.capture import Capture
     from tracectl.store.database import Database
 
+_PORTS_SHOWN = 30
 # Above so many rows, threads are taken from the snapshot at the start and not looked for in every event.
 _MANY_ROWS = 5_000_000
 _WORD_END = re.compile(r"[^\s|,()=<>!]*$")
@@ -57,8 +62,9 @@ class Candidate:
 class Names:
     """What the capture knows by name or number; each is looked up once, when it is first asked for."""
 
-    def __init__(self, capture: Capture, database: Database) -> None:
+    def __init__(self, capture: Capture | CaptureSet, database: Database) -> None:
         self.capture = capture
+        self._captures = captures_in(capture)
         self._database = database
         self._columns: dict[str, dict[str, Column]] = {}
 
@@ -66,11 +72,27 @@ class Names:
     def _threads(self) -> list[tuple[int, int | None, str]]:
         few = self.capture.rows <= _MANY_ROWS
         relation = "thread_names" if few else "task"
-        head = Relations(self.capture).with_clause([relation])
-        sql = f"{head}\nSELECT DISTINCT tid, pid, comm FROM {relation} WHERE comm IS NOT NULL ORDER BY ALL"
-        rows = self._database.execute(sql).rows()
+        rows = self._distinct(relation, "tid, pid, comm", "comm IS NOT NULL")
         # Names that a question cannot hold, or that a terminal would obey, are not offered.
         return [row for row in rows if visible(row[2]) == row[2] and '"' not in row[2]]
+
+    def _distinct(self, relation: str, columns: str, condition: str) -> list[tuple[Any, ...]]:
+        """Rows of a relation of all captures, each once, in order."""
+        select = f"SELECT DISTINCT {columns} FROM {relation} WHERE {condition}"
+        each = (f"(\n{Relations(one).with_clause([relation])}\n{select}\n)" for one in self._captures)
+        return self._database.execute(f"{' UNION '.join(each)} ORDER BY ALL").rows()
+
+    @property
+    def hosts(self) -> Told:
+        """Names of the machines."""
+        names = sorted({one.footer.host for one in self._captures} - {""})
+        return {quoted(name): "" for name in names if visible(name) == name and '"' not in name}
+
+    @cached_property
+    def kinds(self) -> Told:
+        """Kinds that were recorded, and what they are."""
+        events = {kind: event for one in self._captures for kind, event in one.catalogue.events.items()}
+        return {kind: events[kind].doc for kind in sorted(self.capture.kinds)}
 
     @property
     def tids(self) -> Told:
@@ -91,35 +113,47 @@ class Names:
     @property
     def irqs(self) -> Told:
         """Interrupts with the names of their devices."""
-        return {number: visible(name) for number, name in self.capture.footer.names.get("irq", {}).items()}
+        named = (item for one in self._captures for item in one.footer.names.get("irq", {}).items())
+        return {number: visible(name) for number, name in named}
 
     @cached_property
     def ports(self) -> Told:
         """Local ports of connections."""
-        if "inet_sock_set_state" not in self.capture.kinds:
-            return {}
-        head = Relations(self.capture).with_clause(["inet_sock_set_state"])
-        which = "FROM inet_sock_set_state WHERE sport > 0 GROUP BY 1 ORDER BY 2 DESC LIMIT 30"
-        rows = self._database.execute(f"{head}\nSELECT sport, count(*) {which}").rows()
-        return {str(port): f"{count} changes of state" for port, count in rows}
+        changes: Counter[int] = Counter()
+        for one in self._captures:
+            if "inet_sock_set_state" in one.kinds:
+                head = Relations(one).with_clause(["inet_sock_set_state"])
+                which = "FROM inet_sock_set_state WHERE sport > 0 GROUP BY 1"
+                changes.update(dict(self._database.execute(f"{head}\nSELECT sport, count(*) {which}").rows()))
+        most = sorted(changes.items(), key=lambda item: (-item[1], item[0]))[:_PORTS_SHOWN]
+        return {str(port): f"{count} changes of state" for port, count in most}
 
     @cached_property
     def cgroups(self) -> Told:
         """Paths of cgroups."""
-        head = Relations(self.capture).with_clause(["tasks"])
-        rows = self._database.execute(f"{head}\nSELECT DISTINCT cgroup FROM tasks WHERE cgroup IS NOT NULL ORDER BY 1")
-        return {quoted(path): "" for (path,) in rows.rows() if visible(path) == path and '"' not in path}
+        rows = self._distinct("tasks", "cgroup", "cgroup IS NOT NULL")
+        return {quoted(path): "" for (path,) in rows if visible(path) == path and '"' not in path}
 
     def columns(self, question: str, noun: Noun) -> dict[str, Column]:
         """The columns that a stage or condition after this question can name."""
         if question not in self._columns:
-            scene = Scene(self.capture.catalogue, None, self.capture.start_ts, self.capture.end_ts)
             try:
-                made = plan(parse(question), scene, settled=True)
+                made = self._planned(question)
                 self._columns[question] = made.select.columns if made.narrowed else made.all_columns
             except TracectlError:
                 self._columns[question] = noun.columns
         return self._columns[question]
+
+    def _planned(self, question: str) -> Plan:
+        query = parse(question)
+        scenes = [Scene(one.catalogue, None, one.start_ts, one.end_ts) for one in self._captures]
+        if not isinstance(self.capture, CaptureSet):
+            return plan(query, scenes[0], settled=True)
+        parts = [
+            Part(member, Relations(member.capture), scene, lambda _: Loss())
+            for member, scene in zip(self.capture.members, scenes, strict=True)
+        ]
+        return plan_together(query, self.capture, parts, settled=True)
 
 
 def quoted(name: str) -> str:
@@ -295,8 +329,7 @@ def _values(state: _State, names: Names) -> Told:
     assert noun is not None
     vectors = {name.lower(): f"softirq {number}" for number, name in enumerate(SOFTIRQS)}
     if state.last == "KIND_NOUN":
-        kinds = {kind: names.capture.catalogue.events[kind].doc for kind in sorted(names.capture.kinds)}
-        return {"vector": vectors, "kind": kinds}.get(noun.argument, {})
+        return {"vector": vectors, "kind": names.kinds}.get(noun.argument, {})
     if state.last in _BEFORE_VALUES:
         columns = [token for token in state.tokens if token.type == "NAME"]
         return _of_column(str(columns[-1]).lower() if columns else "", names)
@@ -307,6 +340,7 @@ def _values(state: _State, names: Names) -> Told:
         "_PID": lambda: names.pids,
         "_CPU": lambda: dict.fromkeys(map(str, names.capture.cpus), ""),
         "_PORT": lambda: names.ports,
+        "_HOST": lambda: names.hosts,
         "_IRQ": lambda: names.irqs,
         "_SOFTIRQ": lambda: vectors,
         "_IN_STATE": lambda: dict.fromkeys(_STATES.get(noun.name, _RUN_STATES), ""),
@@ -320,6 +354,8 @@ def _of_column(column: str, names: Names) -> Told:
     """Values of a column in a condition."""
     if column.endswith("comm"):
         return names.comms
+    if column == "host":
+        return names.hosts
     if column.endswith(("tid", "pid")):
         return names.tids if column.endswith("tid") else names.pids
     fixed = {

@@ -51,6 +51,7 @@ def test_json_has_the_qualification_beside_the_rows(run: Run, lossy_capture: Pat
     assert list(answer) == ["rows", "qualification", "notes"]
     assert answer["qualification"] == {
         "kind": "missing", "at_most": 12, "gaps": 1, "undetermined": 0, "filter": "", "bounds": {},
+        "unrecorded": "",
     }  # fmt: skip
 
 
