@@ -47,6 +47,8 @@ def questions(draw: st.DrawFn, focus: str, *, timed: bool = True) -> tuple[str, 
     """A noun with some clauses, and perhaps a stage."""
     clauses, stages = VOCABULARY[focus]
     usable = [clause for clause in clauses if timed or not any(word in clause for word in _TIMED)]
+    if focus not in ("closes", "accepts"):  # others have an fd only where it was asked for when recording
+        usable = [clause for clause in usable if clause not in ("on fd 1", "on port 80")]
     chosen = draw(st.lists(st.sampled_from(usable), max_size=2)) if usable else []
     has_dur = any("dur" in stage for stage in stages)
     extra = [stage for stage in EXTRA if has_dur or "dur" not in stage]
