@@ -26,7 +26,26 @@ SHIFTS = (-90, -83)
 # Times are counted from the begin of the set, not of each capture.
 _TIMED = ("after", "before", "between", "in last", "end_ts <")
 VOCABULARY = {focus: vocabulary(NOUN.get(focus, focus), "spans" if focus == "spans" else "recorded") for focus in FOCUS}
-EXTRA = ("count by capture", "count by host", "count", "count by host, tid", "sum dur by capture", "p50 dur by host")
+# Relations to rows of another question. The long times reach the end of the captures, which is not that of the set.
+RELATED = {
+    "wakeups": ("followed by switches within 3ns anywhere", "not followed by wakeups within 880ns anywhere"),
+    "runs": ("followed by runs within 5ns", "not after runs within 870ns", "not followed by wakeups within 885ns"),
+    "delays": ("followed by runs within 1ns", "not after (wakeups by softirq) within 3ns"),
+    "sleeps": ("not followed by delays within 2ns", "after sleeps within 9ns"),
+    "softirqs": ("not during softirqs anywhere", "followed by softirqs within 890ns"),
+    "epolls": ("not after wakeups within 4ns",),
+}
+EXTRA = (
+    "count by capture",
+    "count by host",
+    "count",
+    "count by host, cpu",
+    "sum dur by capture",
+    "p50 dur by host",
+    "rate 300ns",
+    "rate 100ns by host",
+    "histogram dur by capture",
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +69,10 @@ def questions(draw: st.DrawFn, focus: str, *, timed: bool = True) -> tuple[str, 
     if focus not in ("closes", "accepts"):  # others have an fd only where it was asked for when recording
         usable = [clause for clause in usable if clause not in ("on fd 1", "on port 80")]
     chosen = draw(st.lists(st.sampled_from(usable), max_size=2)) if usable else []
+    if draw(st.booleans()):
+        chosen += draw(st.lists(st.sampled_from(RELATED[focus]), max_size=1)) if focus in RELATED else []
     has_dur = any("dur" in stage for stage in stages)
-    extra = [stage for stage in EXTRA if has_dur or "dur" not in stage]
+    extra = [stage for stage in EXTRA if (has_dur or "dur" not in stage) and (focus != "tasks" or "rate" not in stage)]
     stage = draw(st.one_of(st.just(""), st.sampled_from(extra), st.sampled_from(stages or extra)))
     return " ".join([NOUN.get(focus, focus), *chosen]), stage
 
