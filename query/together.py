@@ -69,6 +69,10 @@ def plan_together(query: Query, whole: CaptureSet, parts: Sequence[Part], *, set
             parameters |= before
     if not plans:
         raise lacking[0][1]
+    if plans[0][1].walk and len(plans) > 1:
+        # A walk's times are named parameters of the statement: there is one of each.
+        remedy = "name its host, as in: on host web-1"
+        raise plans[0][1].error(f"{query.noun.name} are walked in one capture only", remedy, query.noun_place)
     made = _union(whole, plans, [part.member.name for part, _ in lacking])
     apply_stages(query, made)
     return made

@@ -126,6 +126,19 @@ def test_on_host(folder: Path) -> None:
         ask(Capture.open(folder / "a.parquet"), "wakeups on host web-2")
 
 
+def test_a_walk_stays_in_one_capture(folder: Path) -> None:
+    """On the second host all is 2 ms later: its own times count."""
+    with pytest.raises(QueryError, match="chains are walked in one capture only"):
+        ask(opened(folder), "chains of tid 4449 at 3.1ms")
+    found = [
+        ask(opened(folder), f"chains of tid 4449 at {at} on host web-{n} | select ts, tid").rows()
+        for n, at in ((1, "3.1ms"), (2, "5.1ms"))
+    ]
+    assert found[0] and [(ts + 2_000_000, tid) for ts, tid in found[0]] == found[1]
+    alone = ask(Capture.open(folder / "a.parquet"), "chains of tid 4449 at 3.1ms | select ts, tid").rows()
+    assert [(ts - START, tid) for ts, tid in alone] == found[0]
+
+
 def test_columns_of_the_set_are_columns(folder: Path) -> None:
     assert ask(opened(folder), 'delays where host = "web-1" or capture = c | count by capture').rows()[0][0] == "a"
     assert ask(opened(folder), "delays | p50 dur by host").rows()[0][:2] == ("web-1", 1_500)
