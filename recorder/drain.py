@@ -35,7 +35,7 @@ from tracectl.store.schema import capture_schema
 from tracectl.store.writer import SegmentWriter
 
 # Bytes copied from the rings and not yet written; beyond, regions are dropped and declared lost (cause reader).
-QUEUE_BYTES = 80 * 1024 * 1024
+QUEUE_BYTES = 64 * 1024 * 1024
 # Above this part of it the writer runs before others, below the lower one no more.
 _BEHIND, _CAUGHT_UP = 0.25, 0.05
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -112,7 +112,7 @@ def start(peer: Peer, folder: Path) -> Started:
         if process.poll() is not None:
             raise RuntimeError(f"{peer.name} ended: {log.read_text()}")
         time.sleep(0.02)
-    time.sleep(0.3)
+    time.sleep(1.5)  # perf and bpftrace write their file before they record; on a busy machine, some time before
     return Started(peer, process, out, said)
 
 
