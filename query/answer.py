@@ -253,7 +253,8 @@ def _axis(capture: Capture | CaptureSet, units: dict[str, str]) -> list[str]:
 def _left_open(database: Database, head: str, made: Plan) -> int:
     """How many rows may or may not match."""
     sql = f"{head}\nSELECT COUNT(*) FILTER (WHERE {MATCH} IS NULL) FROM {made.open_rows}"
-    used = {name for name in _PLACEHOLDER.findall(sql) if name}
+    # Not of the head: a quote in a comment would hide what stands behind it.
+    used = {name for name in _PLACEHOLDER.findall(made.open_rows) if name}
     values = {name: value for name, value in made.parameters.items() if name in used}
     ((count,),) = database.execute(sql, values).rows()
     return int(count)

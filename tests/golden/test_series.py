@@ -155,3 +155,7 @@ def test_a_stage_around_another_still_says_what_was_left_open(trace: Any, captur
         found = ask(capture, f"wakeups by softirq of tid 1 | {stages}")
         assert found.qualification.undetermined == 1, stages
         assert not found.qualification.exact
+    trace.softirq(20, 30, 0, 3)
+    trace.options["kinds"] = ALL_KINDS
+    found = ask(capture_of(trace), 'wakeups of comm "a*" by softirq during (softirqs) same cpu | count by tid | count')
+    assert found.qualification.undetermined == 0 and found.rows() == [(0,)]
