@@ -3,6 +3,10 @@
 -- needs: stack
 -- User space is the outer part: it called the kernel. A stack that the capture refers to but does not hold (its segment
 -- was dropped or cut off) is lost.
+WITH named AS (
+    -- A flight recorder writes a stack again after the segments with it were dropped.
+    SELECT stack_id, MAX_BY(folded, folded <> '[lost stack]') AS folded FROM stack GROUP BY stack_id
+)
 SELECT
     event.seq, -- int: order of the event
     event.kind, -- text: its kind
@@ -12,6 +16,6 @@ SELECT
         CASE WHEN event.kstack IS NOT NULL THEN COALESCE(inner_part.folded, '[lost stack]') END
     ) AS stack -- text: functions from the outermost to the innermost, joined by ;
 FROM capture AS event
-LEFT JOIN stack AS outer_part ON outer_part.stack_id = event.ustack
-LEFT JOIN stack AS inner_part ON inner_part.stack_id = event.kstack
+LEFT JOIN named AS outer_part ON outer_part.stack_id = event.ustack
+LEFT JOIN named AS inner_part ON inner_part.stack_id = event.kstack
 WHERE event.kstack IS NOT NULL OR event.ustack IS NOT NULL

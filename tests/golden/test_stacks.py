@@ -69,6 +69,12 @@ def test_a_stack_that_is_referred_to_but_gone_is_lost(stacked: Any, rows: Any) -
     assert stack == [("[lost stack]",), ("[lost stack]",)]
 
 
+def test_a_stack_that_is_written_again_is_one(stacked: Any, rows: Any) -> None:
+    """By the flight recorder; where it was lost at first, the one that came counts."""
+    stacked.stack(1, "entry;do_epoll_wait;schedule").stack(2, "[lost stack]").stack(4, "write;wake_up")
+    assert rows(stacked, "sleeps with stacks | select blocked, stack, waker_stack") == SLEEPS
+
+
 def test_folded(stacked: Any, rows: Any) -> None:
     sleeper = f"wrk:worker_0;{SLEPT}"
     assert rows(stacked, "sleeps with stacks | folded") == [

@@ -128,3 +128,20 @@ def test_any_kind_can_have_stacks(program: Path, tmp_path: Path) -> None:
     assert recorded.rows("SELECT COUNT(*) FROM sys_enter_nanosleep WHERE kstack IS NULL") == [(0,)]
     assert recorded.capture.footer.filled == {}
     assert recorded.rows("SELECT COUNT(*) FROM capture WHERE kind = 'sched_switch' AND ustack IS NOT NULL") == [(0,)]
+
+
+def test_stacks_that_find_no_room_are_said_to_be_lost(program: Path, tmp_path: Path) -> None:
+    """Rings of a page hold three stacks; every row has its own stack or none, and what is missing is counted."""
+    kinds = ("sched_switch", "sched_waking")
+    command = program, "2000", tmp_path / "truth"
+    outcome = record_to(tmp_path / "x.parquet", *command, events=kinds, stacks=kinds, buffer_bytes=4096)
+    recorded = Recorded(outcome.path)
+    names = stacks_of(recorded, "sched_switch", "ustack", "AND event.prev_state = 'S'")
+    known = {folded for folded in names if "main;" in folded and "deep" in folded}
+    assert all(folded.count("deep") == (4 if "main;first;" in folded else 6) for folded in known)
+    assert "none" not in names  # each reference has its row
+    asked = "SELECT COUNT(*) FROM capture WHERE {0} IN (SELECT stack_id FROM capture WHERE folded = '[lost stack]')"
+    lost = sum(recorded.rows(asked.format(column))[0][0] for column in ("kstack", "ustack"))
+    assert outcome.causes.get("stack", 0) == lost
+    assert recorded.rows("SELECT SUM(lost_count) FROM lost WHERE cause = 'stack'") == [(lost or None,)]
+    assert all(line.residue == 0 for line in outcome.ledger)
