@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,8 +19,8 @@ from tracectl.query.together import Part, plan_together, scene_in
 from tracectl.query.values import show_duration
 from tracectl.store.captures import CaptureSet
 from tracectl.store.database import Database, Result, quote_string
-from tracectl.store.errors import StrictError
-from tracectl.store.relations import Relations, quote_name
+from tracectl.store.errors import QueryError, StrictError
+from tracectl.store.relations import Relations, quote_name, views
 from tracectl.store.together import views_together
 
 if TYPE_CHECKING:
@@ -143,7 +143,14 @@ def _literal(value: Value) -> str:
     return f"({value})" if value < 0 else str(value)
 
 
-def ask(capture: Capture | CaptureSet, text: str, *, database: Database | None = None, strict: bool = False) -> Answer:
+def ask(
+    capture: Capture | CaptureSet,
+    text: str,
+    *,
+    database: Database | None = None,
+    strict: bool = False,
+    done: Callable[[str], None] = lambda _: None,
+) -> Answer:
     """Answer a question.
 
     Args:
@@ -151,6 +158,7 @@ def ask(capture: Capture | CaptureSet, text: str, *, database: Database | None =
         text: the question, as in docs/language.md.
         database: a connection that can read the capture; a new one by default.
         strict: refuse unless the answer is exact.
+        done: called with the name of each stage of the work when it ends (``--profile``).
 
     Raises:
         QueryError: the question makes no sense; points at the place.
@@ -158,11 +166,15 @@ def ask(capture: Capture | CaptureSet, text: str, *, database: Database | None =
         StrictError: ``strict``, and lost events may change the answer.
     """
     query = parse(text)
+    done("parse")
     base = capture.database() if database is None else database
     asked = asked_of(capture, base)
+    done("look")
     made, head = asked.compiled(query)
+    done("plan")
     sql = f"{head}\n{made.select.sql()}"
     result, found = _run(base, head, made)
+    done("sql")
     parameters = made.parameters
     if made.select.qualified and found.exact:
         # Nothing was left open: the plain statement gives the same rows, and is easier to read.
@@ -228,6 +240,11 @@ def _together(whole: CaptureSet, database: Database) -> Asked:
         parts.append(Part(member, relations, scene_in(whole, member, context), partial(loss_in, database, relations)))
 
     def compiled(query: Query, *, settled: bool = False) -> tuple[Plan, str]:
+        if query.noun.name in views() and views()[query.noun.name].walked:
+            raise QueryError(
+                "a walk stays on one host, in one capture", "name one capture", text=query.text,
+                start=query.noun_place.start, end=query.noun_place.end,
+            )  # fmt: skip
         made = plan_together(query, whole, parts, settled=settled)
         return made, ""
 

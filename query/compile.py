@@ -14,6 +14,7 @@ from tracectl.query.grammar import parser
 from tracectl.query.mistakes import explained
 from tracectl.query.nouns import find
 from tracectl.query.plan import Evidence, Plan, Scene, Value
+from tracectl.query.pushdown import push_threads_down
 from tracectl.query.relate import Relation
 from tracectl.query.stages import STAGES
 from tracectl.query.start import Query, start
@@ -124,6 +125,7 @@ def rows_of(
         return plan
 
     made = opened(query)
+    push_threads_down(made)
     made.settle()
     made.gaps = loss(made.whole_evidence).gaps if made.related else made.loss.gaps
     _notes(made)

@@ -159,6 +159,7 @@ class Plan:
         first_ts, last_ts: when the rows asked for begin, at least and at most; None: at any time.
         open_rows: the rows that match or may; empty when each tells.
         walk: the threads and the time that the walk of ``chains`` and ``critical path`` is of; None: another noun.
+        thread_sql: SQL of the condition on tid, pid and comm of the threads that the question is about; empty: none.
         given: relations that the question brings with it, by name: their SELECT.
         narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
         stages: in words.
@@ -196,6 +197,7 @@ class Plan:
     last_ts: int | None = None
     open_rows: str = ""
     walk: Walk | None = None
+    thread_sql: str = ""
     given: dict[str, str] = field(default_factory=dict)
     narrowed: bool = False
     stages: list[str] = field(default_factory=list)

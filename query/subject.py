@@ -87,6 +87,8 @@ CONTAINER: /[\w:\/.-]+/
             set_threads(plan, sql, self.place, by_number=by_number)
             plan.conditions.append(f"of {listed(words for _, words in pairs)}")
             return
+        if all(node.data in ("pid", "comm") for node in trees(self.node)) and not plan.thread_sql:
+            plan.thread_sql = sql
         plan.condition(f"({sql})" if len(pairs) > 1 else sql, f"of {listed(words for _, words in pairs)}")
 
     @staticmethod

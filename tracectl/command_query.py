@@ -114,6 +114,7 @@ def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--explain", is_flag=True, help="Say how the question is understood, and give no answer.")
 @click.option("--strict", is_flag=True, help="Refuse (exit code 4) unless the answer is exact.")
+@click.option("--profile", is_flag=True, help="Say on stderr how much time each stage took.")
 def query(
     *,
     capture: str,
@@ -127,6 +128,7 @@ def query(
     show_sql: bool,
     explain: bool,
     strict: bool,
+    profile: bool,
 ) -> None:
     """Answer a question from a capture.
 
@@ -144,6 +146,7 @@ def query(
     from tracectl import query as language
     from tracectl import saved
     from tracectl.captures_given import again_if_gone, captures_and_question, question_in
+    from tracectl.profiling import Profile
     from tracectl.store.captures import open_captures
 
     captures, words = captures_and_question((capture, *question))
@@ -154,19 +157,24 @@ def query(
     question_text = saved.expand(asked)
 
     def answered() -> None:
+        stages = Profile()
         opened = open_captures(*captures)
         with opened.database(memory, threads) as database:
             if explain:
                 made, _ = language.asked_of(opened, database).compiled(language.parse(question_text), settled=True)
                 click.echo(text.visible_lines(language.told(made)))
                 return
-            answer = language.ask(opened, question_text, database=database, strict=strict)
+            stages.done("open")
+            answer = language.ask(opened, question_text, database=database, strict=strict, done=stages.done)
             if question_text != asked:
                 answer.notes.append(f"asked: {question_text}")
             if show_sql:
                 click.echo(text.visible_lines(answer.sql_literal))
                 return
-            Target(form, output, force, everything).write(AnswerShown(answer), opened.start_ts)
+            Target(form, output, force, everything).write(AnswerShown(answer, stages.done), opened.start_ts)
+            stages.done("render")
+            if profile:
+                click.echo(stages.table(), err=True)
 
     again_if_gone(answered)
 
@@ -174,10 +182,19 @@ def query(
 class AnswerShown:
     """A question's answer: its qualification goes with it in every format."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, answer: Answer, done: Callable[[str], None]) -> None:
+        self._answer, self._done = answer, done
         self.columns, self.units = answer.columns, answer.units
-        self.rows, self.arrow = answer.rows, answer.arrow
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        rows = self._answer.rows()
+        self._done("fetch")
+        return rows
+
+    def arrow(self) -> pa.Table:
+        table = self._answer.arrow()
+        self._done("fetch")
+        return table
 
     def extra(self) -> dict[str, object]:
         return qualified(self._answer.qualification, self._answer.notes)

@@ -11,6 +11,7 @@ from tracectl.query import ask
 from tracectl.recorder.import_session import ImportOptions, import_traces
 from tracectl.store.capture import Capture
 from tracectl.store.errors import NotRecordedError
+from tracectl.store.writer import write_rows
 
 FOLDER = Path(__file__).parents[3] / "shared" / "traces"
 WAITS = ("depth", "ts", "dur", "comm", "what", "ran_comm", "wakes_comm", "certain")
@@ -126,3 +127,11 @@ def test_a_critical_path_of_trace_compass_own_trace(tmp_path: Path) -> None:
     assert {turn[2] for turn in turns if 2137 <= turn[0] < 2296} == {"pulseaudio"}
     assert {turn[2] for turn in turns if turn[0] >= 2296} == {"threaded-ml"}
     assert (turns[1][0], turns[-1][1]) == (2137, 2320)
+
+
+def test_a_walk_is_of_one_capture(run: Any, tmp_path: Path) -> None:
+    sample = Path(__file__).parents[2] / "examples" / "sample.parquet"
+    rows = [{"kind": "sched_waking", "ts": 5, "cpu": 0, "tid": 1, "pid": 1, "comm": "a", "target_tid": 2}]
+    other = write_rows(tmp_path / "other.parquet", rows, kinds=["sched_switch", "sched_waking"])
+    done = run("query", sample, other, "chains of tid 1 at 1s")
+    assert done.code != 0 and "one capture" in done.err and "Traceback" not in done.err
