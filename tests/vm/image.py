@@ -18,7 +18,12 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "vm"
 GUEST = Path(__file__).with_name("guest")
 
-_TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "gcc": "gcc"}
+_TOOLS = {
+    "qemu-system-x86_64": ("qemu-system-x86",),
+    "mmdebstrap": ("mmdebstrap",),
+    "mke2fs": ("e2fsprogs",),
+    "gcc": ("gcc", "libc6-dev"),
+}
 _PACKAGES = ("busybox-static", "iproute2", "python3", "python3-bpfcc", "bpfcc-tools")
 _DISK_SLACK = 1.25  # of ext4 over the sum of its files
 _BUILD_LIMIT_S = 600
@@ -87,16 +92,20 @@ def image(target: Target) -> Image:
 def _need_tools() -> None:
     if platform.machine() != "x86_64":
         raise Unavailable(f"the guests are x86-64 machines, this one is {platform.machine()}")
-    missing = {package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
+    missing = _missing_packages()
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
         for command in (["update"], ["install", "-y", "--no-install-recommends", *sorted(missing)]):
             subprocess.run(["apt-get", "-qq", *command], check=False, timeout=_BUILD_LIMIT_S, **quiet)
-        missing = {package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
+        missing = _missing_packages()
     if missing:
         raise Unavailable(f"not installed: {', '.join(sorted(missing))}")
     if os.geteuid() != 0:
         raise Unavailable("only root can build a root file system")
+
+
+def _missing_packages() -> set[str]:
+    return {package for tool, packages in _TOOLS.items() if shutil.which(tool) is None for package in packages}
 
 
 def _dependencies() -> list[str]:

@@ -78,7 +78,7 @@ def test_returns_accepts_closes_and_callbacks_in_order(capture: Recorded, server
         ("SELECT * FROM epolls ORDER BY seq", ("events",), "wait", ("events",)),
         ("SELECT * FROM accepts ORDER BY seq", ("fd",), "accept", ("fd",)),
         ("SELECT * FROM closes ORDER BY seq", ("fd",), "close", ("fd",)),
-        ("SELECT * FROM on_file_event ORDER BY seq", ("fd", "events"), "callback", ("fd", "events")),
+        ("SELECT * FROM assign_events ORDER BY seq", ("fd", "events"), "callback", ("fd", "events")),
     ):
         found = _by_worker(server, _rows(capture, sql), *columns)
         assert found == _by_worker(server, _did(log, what), *logged), what

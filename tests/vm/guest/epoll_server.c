@@ -64,8 +64,8 @@ static void address(struct sockaddr_storage *from, char *text, int *port) {
     }
 }
 
-/* What a user-space probe is put on; the arguments are those that the probe reads. */
-__attribute__((noinline, noclone)) void on_file_event(int fd, unsigned short events) {
+/* What a user-space probe is put on (in Envoy: FileEventImpl::assignEvents); its arguments are those that are read. */
+__attribute__((noinline, noclone)) void assign_events(int fd, unsigned short events) {
     __asm__ volatile("" : : "r"(fd), "r"(events) : "memory");
 }
 
@@ -131,7 +131,7 @@ static void *work(void *argument) {
         for (int i = 0; i < count; i++) {
             int fd = events[i].data.fd;
             note(w, "\"did\": \"callback\", \"fd\": %d, \"events\": %u", fd, events[i].events);
-            on_file_event(fd, events[i].events);
+            assign_events(fd, events[i].events);
             int listens = 0;
             for (int l = 0; l < LISTENERS; l++) listens |= fd == w->listener[l];
             if (listens) accept_one(w, fd);

@@ -28,7 +28,7 @@ for mode, server in servers.items():
     facts[mode] = {"ports": PORTS[mode], **json.loads(server.stdout.readline())}
 keep("servers", facts)
 say("servers", facts)
-CALLBACK = f"uprobe:{SERVER}:on_file_event(fd:int=arg0, events:u16=arg1)"
+CALLBACK = f"uprobe:{SERVER}:assign_events(fd:int=arg0, events:u16=arg1)"
 groups = "sched,irq,epoll,net"
 done = tracectl("record", "-o", "herd.parquet", "-e", groups, "-e", CALLBACK, "--", sys.executable, CLIENT)
 for mode, server in servers.items():
