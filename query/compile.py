@@ -23,6 +23,7 @@ from tracectl.store.errors import QueryError
 
 LONGEST = 10_000
 DEEPEST = 3  # relations inside relations
+DEEPEST_TREE = 150  # of the grammar's rules; a condition "a or b or c" takes one for each
 
 
 def parse(text: str) -> Query:
@@ -36,7 +37,20 @@ def parse(text: str) -> Query:
         tree = parser().parse(text)
     except UnexpectedInput as error:
         raise explained(parser(), text, error) from None
+    _check_depth(text, tree)
     return _query(text, tree)
+
+
+def _check_depth(text: str, tree: Node) -> None:
+    """Refuse what nests deeper than what reads it can go."""
+    level: list[Node] = [tree]
+    for _ in range(DEEPEST_TREE):
+        level = [below for node in level for below in trees(node)]
+        if not level:
+            return
+    place = place_of(level[0])
+    remedy = "fewer conditions; many values of one column: in (1, 2, …)"
+    raise QueryError("too many conditions inside each other", remedy, text=text, start=place.start, end=place.end)
 
 
 def _query(text: str, tree: Node, depth: int = 0) -> Query:

@@ -61,7 +61,7 @@ def explained(parser: Lark, text: str, error: UnexpectedInput) -> QueryError:
     match = _FOUND.match(text, start)
     found = match[0] if match else ""
     accepted = _accepted(parser, text)
-    if "NOUN" in accepted:
+    if "NOUN" in accepted and not (found[:1].isdigit() and text[:start].strip()):
         return _no_noun(text, start, found)
     words, choices = _choices(accepted)
     remedy = did_you_mean(found, words) if found else ""

@@ -48,7 +48,9 @@ class Relation(Clause):
     def _check(self, plan: Plan, inner: Plan) -> None:
         for one, place in ((plan, self.place), (inner, self.inner.noun_place)):
             if not one.noun.links:
-                raise plan.error(f"{one.noun.name} are at no moment that others could be near to", "", place)
+                near = listed((noun.name for noun in NOUNS if noun.links), "and")
+                remedy = f"those that are: {near}"
+                raise plan.error(f"{one.noun.name} are at no moment that others could be near to", remedy, place)
         if self.how == "during" and not is_span(inner):
             lasting = listed(noun.name for noun in NOUNS if noun.links and "end_seq" in noun.columns)
             raise plan.error(f"{inner.noun.name} do not last", f'"during" goes with {lasting}', self.inner.noun_place)

@@ -145,6 +145,15 @@ def test_questions_inside_each_other(herd: Any, answer: Any) -> None:
         parse("wakeups" + " followed by (wakeups" * 4 + ") within 1ns" * 4)
 
 
+@pytest.mark.parametrize(
+    "condition", ["not " * 1000 + "certain", "certain or " * 600 + "certain", "cpu = 1 and " * 600 + "certain"]
+)
+def test_too_many_conditions_inside_each_other(condition: str) -> None:
+    with pytest.raises(QueryError, match="too many conditions inside each other"):
+        parse(f"wakeups where {condition}")
+    parse(f"wakeups where {'certain or ' * 100}certain")
+
+
 def test_a_filtered_recording_does_not_know_of_others(herd: Any, answer: Any) -> None:
     herd.options["filter"] = "pid 9"
     for question in ("wakeups of pid 9", "wakeups"):
