@@ -19,6 +19,8 @@ from tracectl.store.errors import RecordError, UserError
 from tracectl.store.events import DEFAULT_GROUPS, GROUPS, KINDS, NEVER_EMITTED_PROBES, Event, probe_matches
 from tracectl.store.fields import Field
 
+_REALTIME = Path("/sys/kernel/realtime")
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -137,6 +139,9 @@ def _reason_missing(event: Event) -> str:
 @cache
 def untraceable(function: str) -> str:
     """Why a kernel function that the catalogue knows cannot be traced here; empty: it can."""
+    if _REALTIME.exists() and _REALTIME.read_text().strip() == "1":
+        # There a callback can be preempted, and what is kept of it per CPU would be another's.
+        return "this kernel is PREEMPT_RT: what a wakeup came through cannot be told"
     number = btf.kernel().func_id(function)
     if number is None:
         return f"this kernel has no function {function}, or gives it another name"

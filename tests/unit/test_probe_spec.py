@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tracectl.recorder import functions
+from tracectl.recorder import functions, selection
 from tracectl.recorder.functions import event_of, kind_name
 from tracectl.recorder.probe_spec import Argument, Kept, Load, Member, Sum, is_spec, parse_spec
 from tracectl.recorder.selection import split_names
@@ -135,6 +137,15 @@ def test_what_is_typed_does_not_get_into_the_program(monkeypatch: pytest.MonkeyP
     assert codes == [
         "PROBE", "LOAD(kernel, u16, ((u64)PT_REGS_PARM2(ctx) + (4LL)))", "(u64)PT_REGS_PARM3(ctx)",
     ]  # fmt: skip
+
+
+def test_a_realtime_kernel_cannot_tell_what_a_wakeup_came_through(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its callbacks can be preempted."""
+    monkeypatch.setattr(selection, "_REALTIME", tmp_path / "realtime")
+    (tmp_path / "realtime").write_text("1\n")
+    assert "PREEMPT_RT" in selection.untraceable.__wrapped__("ep_poll_callback")
 
 
 def test_functions_that_there_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
