@@ -17,6 +17,7 @@ from tracectl.store.errors import QueryError
 
 _FOUND = re.compile(r"\"[^\"]*\"?|'[^']*'?|[\w.*?:@/+~#%-]+|\S")
 _FIRST_WORD = re.compile(r'"([a-z ]+)"')
+_CALLS = re.compile(r"\s*calls?(?!\w)", re.IGNORECASE)
 _IN_WORDS = {
     "STRING": "a name",
     "WORD": "a name",
@@ -63,6 +64,9 @@ def explained(parser: Lark, text: str, error: UnexpectedInput) -> QueryError:
     accepted = _accepted(parser, text)
     if "NOUN" in accepted and not (found[:1].isdigit() and text[:start].strip()):
         return _no_noun(text, start, found)
+    if found and keyword_terminal("cgroup") in accepted and _CALLS.match(text):
+        remedy = f'"of" names threads, as in: calls of comm sh; a function stands behind the noun: calls {found}'
+        return QueryError(f'"{found}" is no thread', remedy, text=text, start=start, end=start + len(found))
     words, choices = _choices(accepted)
     remedy = did_you_mean(found, words) if found else ""
     expected = f"expected: {listed(choices)}" if choices else "nothing more can follow here"

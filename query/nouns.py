@@ -18,7 +18,9 @@ class Noun:
         names: all that may be typed for it, lower case.
         subjects: (tid, pid, comm) columns of the threads that a row is about: ``of`` means any of them.
         state: the column that ``in state`` means; empty: none.
-        argument: what a word after the noun picks: ``vector`` (softirqs net_rx), ``kind`` (events sched_waking).
+        argument: what a word after the noun picks: ``vector`` (softirqs net_rx), ``kind`` (events sched_waking),
+            ``function`` (calls do_mount).
+        unknown: a column that rows may not know even where nothing was lost: a comparison leaves those open.
         links: columns that can tie a row to one of another noun, the best first; none: a row is at no moment.
         order: columns that put the rows in an order which is the same every time.
         examples: questions, executed by tests and shown in docs/language.md.
@@ -29,6 +31,7 @@ class Noun:
     subjects: tuple[tuple[str, str, str], ...] = (("tid", "pid", "comm"),)
     state: str = ""
     argument: str = ""
+    unknown: str = ""
     order: tuple[str, ...] = ("seq",)
     links: tuple[str, ...] = ("tid", "cpu")
     examples: tuple[str, ...] = ()
@@ -125,7 +128,28 @@ NOUNS: tuple[Noun, ...] = (
         ),
     ),
     Noun("samples", ("samples", "sample"), examples=("samples | count by comm",)),
-    Noun("lost", ("lost", "losses", "loss"), (), links=(), examples=("lost | sum lost_count by stream, cpu",)),
+    Noun(
+        "calls",
+        ("calls", "call"),
+        argument="function",
+        unknown="dur",
+        links=(),
+        examples=("calls do_mount over 100us", 'calls "vfs_*" of comm sh | sum dur by function'),
+    ),
+    Noun(
+        "stack_totals",
+        ("stack totals", "stack total", "stack_totals"),
+        links=(),
+        examples=("stack totals | sum value by stack", "stack totals of comm sh | sum value by waker_stack, stack"),
+    ),
+    Noun(
+        "lost",
+        ("lost", "losses", "loss"),
+        (),
+        unknown="lost_count",
+        links=(),
+        examples=("lost | sum lost_count by stream, cpu",),
+    ),
     Noun("tasks", ("tasks", "task"), order=("seq", "tid"), links=(), examples=('tasks of comm "wrk:*"',)),
     Noun(
         "events",

@@ -227,8 +227,9 @@ class Plan:
             loss = replace(loss, at_most=None, filter=self.scene.filter)
         unknown = [name for name, there in _UNKNOWN.items() if there(self)]
         unknown += [f"{one.column} IS NULL" for one in self.related]
+        unknown += [f"{self.noun.unknown} IS NULL"] if self.noun.unknown else []
         asked = self.context_asked or self.descent_asked or bool(self.related)
-        open_ = asked or self.noun.name == "lost" or not loss.exact
+        open_ = asked or bool(self.noun.unknown) or not loss.exact
         tri = bool(self.maybe and unknown) and open_ and not self.settled
         if self.related:
             self.select.source, self.select.where = joined(self), []
@@ -328,9 +329,13 @@ class Plan:
             return
         choices = [listed(" and ".join(sorted(choice)) for choice in need) for need in unmet]
         first = sorted({kind for need in unmet for kind in need[0]} - (self.scene.kinds or set()))
+        events = self.scene.catalogue.events
+        imported = first[:1] and first[0] in events and events[first[0]].imported
+        remedy = f"tracectl record -e {','.join(first)}"
+        remedy = f"tracectl import reads it: {events[first[0]].doc}" if imported else f"record again with: {remedy}"
         raise NotRecordedError(
             f"{who} cannot be told from this capture: not recorded: {'; '.join(choices)}",
-            f"record again with: tracectl record -e {','.join(first)}{f'; {instead}' if instead else ''}",
+            f"{remedy}{f'; {instead}' if instead else ''}",
             text=self.text,
             start=place.start,
             end=place.end,
@@ -348,7 +353,6 @@ _UNKNOWN: dict[str, Callable[[Plan], bool]] = {
     "NOT certain": lambda plan: plan.has("certain"),
     "context = 'unknown'": lambda plan: plan.context_asked,
     "TRUE": lambda plan: plan.descent_asked,
-    "lost_count IS NULL": lambda plan: plan.noun.name == "lost",
 }
 
 

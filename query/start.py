@@ -12,10 +12,11 @@ from tracectl.query.nouns import Noun, softirq_vector
 from tracectl.query.plan import Evidence, Plan, Scene, Value, view_of
 from tracectl.query.select import Select
 from tracectl.query.stage import Stage
-from tracectl.query.values import Place, did_you_mean, place_of, string_of
+from tracectl.query.subject import name_condition
+from tracectl.query.values import Name, Place, did_you_mean, place_of, string_of
 from tracectl.store.errors import NotRecordedError
 from tracectl.store.events import SOFTIRQS
-from tracectl.store.relations import Column, EvidenceRule, kind_columns, kind_relation
+from tracectl.store.relations import Column, EvidenceRule, kind_columns, kind_relation, quote_name
 
 _EVENTS_SHOWN = ("seq", "ts", "kind", "cpu", "tid", "pid", "comm")
 
@@ -62,7 +63,8 @@ def start(query: Query, scene: Scene, parameters: dict[str, Value]) -> Plan:
     made.require(view.needs, noun.name, query.noun_place)
     chains.begin(made)
     if query.argument is not None:
-        _pick_vector(made, query.argument)
+        pick = _pick_function if noun.argument == "function" else _pick_vector
+        pick(made, query.argument)
     return made
 
 
@@ -79,6 +81,11 @@ def _pick_vector(made: Plan, token: Token) -> None:
         remedy = did_you_mean(string_of(token), known) or f"softirqs: {', '.join(known)}"
         raise made.error(f'there is no softirq "{token}"', remedy, place_of(token))
     made.condition(f"vec = {made.parameter(vector)}", f"softirq {SOFTIRQS[vector]}")
+
+
+def _pick_function(made: Plan, token: Token) -> None:
+    name = Name(string_of(token), place_of(token))
+    made.condition(name_condition(made, quote_name("function"), name), f"function {name.text}")
 
 
 def _start_events(query: Query, scene: Scene, parameters: dict[str, Value]) -> Plan:

@@ -62,6 +62,10 @@ class EpollLog:
                 yield {"kind": "unparsed", "ts": self._ts, "line": self._line, "text": text[:LONGEST_UNPARSED]}
         self._line -= 1  # a block ends with a line end, behind which nothing stands
 
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """Nothing: each line is complete."""
+        yield from ()
+
     def _row(self, found: dict[str, str]) -> Iterator[dict[str, Any]]:
         if moment := found.get("waker") or found.get("sleeper") or found.get("fired"):
             self._ts = int(moment) * _MS

@@ -62,6 +62,7 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
         "family={family:word} protocol={protocol:word} sport={sport:int} dport={dport:int} saddr={:skip} daddr={:skip} "
         "saddrv6={saddr:word} daddrv6={daddr:word} oldstate={old_state:word} newstate={new_state:word}",
     ),
+    "function_call": ("{function:word} <-{parent:word}", "{function:text} <-{parent:text}"),
     "sk_data_ready": (
         "family={family:word} protocol={protocol:word} func={:skip}",
         "family={family:word} protocol={protocol:word}",

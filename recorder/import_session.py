@@ -11,15 +11,18 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 from tracectl._version import __version__
 from tracectl.recorder.import_bpftrace import EpollLog, is_epoll_log
 from tracectl.recorder.import_chrome import ChromeTrace, is_chrome_json
+from tracectl.recorder.import_graph import GraphText, is_graph
 from tracectl.recorder.import_input import Input, blocks, is_html, traces_in_html
 from tracectl.recorder.import_kinds import source_of
 from tracectl.recorder.import_perfetto import PerfettoTrace, is_perfetto
 from tracectl.recorder.import_rows import add_rows
 from tracectl.recorder.import_spool import Spool, Totals
+from tracectl.recorder.import_stacks import stack_reader
 from tracectl.recorder.import_text import TextReader
 from tracectl.recorder.import_tools import report_of
 from tracectl.store.errors import StrictError, UserError
@@ -28,7 +31,8 @@ from tracectl.store.footer import Footer
 
 FORMATS = (
     "ftrace text, trace-cmd report (also -R), trace.dat, perf script, perf.data, systrace and atrace (text or HTML), "
-    "Chrome trace JSON, Perfetto traces, the log of ep_poll_interact; "
+    "Chrome trace JSON, Perfetto traces, text of the function and function_graph tracers, folded stacks, "
+    "text of offcputime and offwaketime, maps of bpftrace, the log of ep_poll_interact; "
     "each also as .gz, .xz, .zst, .bz2"
 )
 CALL_CHAINS = "lines of call chains (but for the context of wakeups)"
@@ -144,9 +148,21 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
         return "Perfetto trace", _read_perfetto(source.name, chunks, spool)
     if is_chrome_json(head):
         return "Chrome trace JSON", _read_chrome(chunks, spool)
-    if is_epoll_log(head):
-        return "log of ep_poll_interact", _read_epoll_log(chunks, spool)
+    lines = _reader_of_lines(head)
+    if lines is not None:
+        if isinstance(lines[1], EpollLog):
+            spool.start_ts = 0  # its times count from when the script began
+        return lines[0], _read_rows(chunks, spool, lines[1], lines[0])
     return "text", _read_text(_not_binary(source, chunks, spool), spool, footer)
+
+
+def _reader_of_lines(head: bytes) -> tuple[str, _Lines] | None:
+    """What a text is that is no kernel text, and what reads it."""
+    if is_epoll_log(head):
+        return "log of ep_poll_interact", EpollLog()
+    if is_graph(head):
+        return "function_graph text", GraphText()
+    return stack_reader(head)
 
 
 def _not_binary(source: Input, chunks: Iterator[bytes], spool: Spool) -> Iterator[bytes]:
@@ -188,11 +204,20 @@ def _read_chrome(chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
     return Counter()
 
 
-def _read_epoll_log(chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
-    log = EpollLog()
-    spool.start_ts = 0  # its times count from when the script began
+class _Lines(Protocol):
+    """What reads a text by lines."""
+
+    def rows(self, block: bytes) -> Iterator[dict[str, Any]]:
+        """Rows of the next whole lines."""
+
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """Rows of what was not complete at the end."""
+
+
+def _read_rows(chunks: Iterator[bytes], spool: Spool, reader: _Lines, probe: str) -> Counter[str]:
     for block in blocks(chunks):
-        add_rows(spool, log.rows(block), "ep_poll_interact")
+        add_rows(spool, reader.rows(block), probe)
+    add_rows(spool, reader.rest(), probe)
     return Counter()
 
 

@@ -30,7 +30,7 @@ MOST_KINDS = 500
 _MOST_LAYOUTS = 8
 _LONGEST_NAME = 64
 _TAB, _HASH = b"\t#"
-_FUNCTION = "function"
+_FUNCTION = "function_call"
 MARKS = "ftrace:print"
 _MARKED = ("tracing_mark_write", "print")
 Groups = list[tuple[str, Positions]]
@@ -58,7 +58,7 @@ class TextReader:
         self.spool = spool
         self.lines = 0
         self.stack_lines = 0
-        self._layouts: dict[str, list[Template]] = {_FUNCTION: [Template("{function:word} <-{parent:word}")]}
+        self._layouts: dict[str, list[Template]] = {}
         self._contexts = Contexts()
         self._marks = Marks()
         self._last_ts = 0
@@ -191,7 +191,7 @@ class TextReader:
             parts, left = match_at_once(templates, block, start, end, which)
             more, left = match_by_line(templates, block, start, end, left)
             return parts + more, left
-        if source.kind not in self._layouts and len(self._layouts) > MOST_KINDS:  # one is _FUNCTION
+        if source.kind not in self._layouts and len(self._layouts) >= MOST_KINDS:
             return [], which
         templates = self._layouts.setdefault(source.kind, [])
         parts, left = match_at_once(templates, block, start, end, which)

@@ -157,6 +157,8 @@ def untraceable(function: str) -> str:
 
 
 def _event(name: str) -> Event:
+    if name in KINDS and KINDS[name].imported:
+        raise UserError(f"-e {name}: no probe records it, only imports of other tools' traces have it")
     if name in KINDS and not KINDS[name].bookkeeping:
         return KINDS[name]
     if is_spec(name):

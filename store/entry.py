@@ -65,6 +65,11 @@ class Event:
         return self.stream == BOOKKEEPING
 
     @property
+    def imported(self) -> bool:
+        """Whether only other tools' traces hold it."""
+        return not self.bookkeeping and not self.probes
+
+    @property
     def columns(self) -> tuple[Field, ...]:
         """All columns of a row of this kind, base columns first."""
         return BASE_FIELDS + self.fields + self.optional

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from tracectl.store import bookkeeping, kinds, kinds_io
+from tracectl.store import bookkeeping, kinds, kinds_imported, kinds_io
 from tracectl.store.entry import (
     BASE_FIELDS,
     BOOKKEEPING,
@@ -48,7 +48,8 @@ FORMAT_MAJOR = 1
 FORMAT_MINOR = 0
 
 _RECORDED = kinds.SCHED + kinds.TASK + kinds.IRQS + kinds_io.EPOLL + kinds_io.NET + kinds_io.PROFILE
-CATALOGUE: tuple[Event, ...] = _RECORDED + bookkeeping.ENTRIES
+_IMPORTED = kinds_imported.FUNCTION + kinds_imported.TOTAL
+CATALOGUE: tuple[Event, ...] = _RECORDED + _IMPORTED + bookkeeping.ENTRIES
 KINDS: dict[str, Event] = {event.kind: event for event in CATALOGUE}
 GROUPS: dict[str, tuple[str, ...]] = {
     stream: tuple(event.kind for event in CATALOGUE if event.stream == stream)

@@ -223,7 +223,7 @@ def test_other_events_keep_their_fields_typed_over_the_whole_file(tmp_path: Path
 
 def test_the_function_tracer(tmp_path: Path) -> None:
     _, capture = imported(tmp_path, "a-1 [000] d..1 1.000000: ktime_get <-sched_clock\na-1 [000] 2.000000: f.x <-g\n")
-    assert ask(capture, "events function | select function, parent, tid").rows() == [
+    assert ask(capture, "events function_call | select function, parent, tid").rows() == [
         ("ktime_get", "sched_clock", 1), ("f.x", "g", 1),
     ]  # fmt: skip
 

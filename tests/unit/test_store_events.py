@@ -29,7 +29,7 @@ from tracectl.store.events import (
 from tracectl.store.fields import S32, S64, Field, FieldType
 from tracectl.store.schema import arrow_type, capture_schema, table_of
 
-EVENTS = [event for event in CATALOGUE if not event.bookkeeping]
+EVENTS = [event for event in CATALOGUE if not event.bookkeeping and not event.imported]
 EACH = pytest.mark.parametrize("event", CATALOGUE, ids=lambda event: event.kind)
 EACH_RECORDED = pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
 TYPES = {name: value for name, value in vars(fields).items() if isinstance(value, FieldType)}
@@ -72,10 +72,12 @@ def test_entry_is_complete(event: Event) -> None:
         assert re.fullmatch(r"[a-z][a-z0-9_]*", column.name)
         assert column.doc
         assert column.unit in ("", "ns", "count")
-        assert bool(column.c) != event.bookkeeping
+        assert bool(column.c) == bool(event.probes)
         assert column.null is None or column.type.arrow != "string"
     assert set(event.subjects) <= set(names)
-    assert event.bookkeeping == (event.stream == BOOKKEEPING) == (not event.probes)
+    assert event.bookkeeping == (event.stream == BOOKKEEPING)
+    assert (event.bookkeeping or event.imported) == (not event.probes)
+    assert event.bookkeeping or event.example
 
 
 @EACH_RECORDED
