@@ -26,12 +26,14 @@ BOTTOM: dict[str, set[str]] = {
     "store/columns.py": {"tracectl.store.fields"},
     "store/kinds.py": {"tracectl.store.fields", "tracectl.store.entry", "tracectl.store.columns"},
     "store/kinds_io.py": {"tracectl.store.fields", "tracectl.store.entry", "tracectl.store.columns"},
+    "store/kinds_imported.py": {"tracectl.store.fields", "tracectl.store.entry", "tracectl.store.columns"},
     "store/bookkeeping.py": {"tracectl.store.fields", "tracectl.store.entry"},
     "store/events.py": {
         "tracectl.store.fields",
         "tracectl.store.entry",
         "tracectl.store.kinds",
         "tracectl.store.kinds_io",
+        "tracectl.store.kinds_imported",
         "tracectl.store.bookkeeping",
     },
 }
