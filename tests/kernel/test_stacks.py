@@ -14,6 +14,7 @@ pytestmark = pytest.mark.kernel
 SLEEPS = 3000
 SOURCE = """
 #define _GNU_SOURCE
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -50,6 +51,7 @@ int main(int argc, char **argv) {
     FILE *out = fopen(argv[2], "w");
     fprintf(out, "%ld %ld", slept[0], slept[1]);
     fclose(out);
+    poll(0, 0, 500); // names are looked up while it lives
     return 0;
 }
 """
