@@ -28,6 +28,7 @@ static __always_inline s64 take_stack_into(void *ctx, struct stack_slot *slot, u
     u32 count = bytes / 8;
     #pragma clang loop unroll(disable)
     for (u32 i = 0; i < FRAMES; i++) {
+        asm volatile("" : "+r"(i)); /* else it counts down from an unknown number, which Linux 6.12 refuses (LLVM 19) */
         if (i >= count) break;
         hash = (hash ^ row->frames[i]) * 0xff51afd7ed558ccdULL;
         hash ^= hash >> 32;
