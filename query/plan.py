@@ -80,8 +80,13 @@ class Scene:
         return self.kinds is None or kinds <= self.kinds
 
     def unfilled(self, view: View) -> dict[str, str]:
-        """Columns of a view that this capture leaves empty -> the optional column of the catalogue that tells."""
-        return {column: by for column, by in view.filled.items() if self.filled is not None and by not in self.filled}
+        """Columns of a view that are left empty -> the optional column (``kind.column``) or kind that fills."""
+        return {column: by for column, by in view.filled.items() if not self._fills(by)}
+
+    def _fills(self, by: str) -> bool:
+        if "." not in by:
+            return self.recorded(frozenset((by,)))
+        return self.filled is None or by in self.filled
 
 
 @dataclass
@@ -154,7 +159,7 @@ class Plan:
         bounds: column of the answer -> what its value is when the answer is not exact, as ``at least``.
         parameters: values by name; none of them is in the SQL text.
         named: (column, value or pattern) of threads that the question names, to help when none is found.
-        unfilled: columns that this capture leaves empty -> the optional column (``kind.column``) that tells.
+        unfilled: columns that this capture leaves empty -> the optional column (``kind.column``) or kind that tells.
         final: the stage of which no further number can be made, as ``histogram``; empty: there is none.
         first_ts, last_ts: when the rows asked for begin, at least and at most; None: at any time.
         open_rows: the rows that match or may; empty when each tells.
@@ -306,7 +311,8 @@ class Plan:
         if empty is None:
             return
         kind, _, optional = empty.partition(".")
-        option = f"--stacks {kind}" if optional.endswith("stack") else f"-e {kind},ep_poll_callback"
+        option = f"-e {kind},ep_poll_callback" if optional else f"-e {kind}"
+        option = f"--stacks {kind}" if optional.endswith("stack") else option
         raise NotRecordedError(
             f"{listed(columns)} of {self.noun.name} cannot be told from this capture: not recorded",
             f"record again with: tracectl record {option}",

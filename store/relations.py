@@ -6,17 +6,17 @@ A view file's header has machine-readable lines::
     -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2] [lane=cpu] [vanishes] [shifting]
        (or: none)
     -- needs: kind other_kind? one|two a+b|c
-    -- filled: column other by kind.column          (where there are such)
+    -- filled: column other by kind.column          (where there are such; or: by kind)
 
 The interval goes from a column to a column, or from ``before`` or to ``after`` (the CPU's neighbouring event); ``rows``
 is how many rows one lost event can take away, if more than one (``any``: no bound); rows of one ``lane`` do not
 overlap; ``vanishes``: the loss of an earlier event than the one it is named after can take a row away; ``shifting``: a
 loss can make any value another one. ``needs`` lists kinds; ``?`` marks what a relation can do without, ``|``
 alternatives, ``+`` what goes together. ``filled`` names columns that a recording fills only when asked to, and the
-optional column of the catalogue that tells whether it did. What others read more than once says ``-- kept: yes``: it is
-computed once. Each column of the outermost SELECT ends with ``-- type unit: text``: type is ``int``, ``text`` or
-``bool``, with ``?`` behind it where the column is derived; unit is ``ns`` (a duration), ``clock`` (a moment on the
-monotonic clock, ns) or nothing.
+optional column of the catalogue, or the kind, that tells whether it did. What others read more than once says
+``-- kept: yes``: it is computed once. Each column of the outermost SELECT ends with ``-- type unit: text``: type is
+``int``, ``text`` or ``bool``, with ``?`` behind it where the column is derived; unit is ``ns`` (a duration), ``clock``
+(a moment on the monotonic clock, ns) or nothing.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class View:
         row: what one row is.
         needs: alternatives of kinds per need; a need is met when all kinds of one alternative were recorded.
         columns: name -> column, in order.
-        filled: column -> the optional column of the catalogue, as ``kind.column``, without which it says nothing.
+        filled: column -> the optional column of the catalogue, as ``kind.column``, or the kind, without which it says
+            nothing.
         kept: whether it is computed once, since others read it more than once.
     """
 
@@ -162,8 +163,8 @@ def _read_view(name: str, text: str) -> View:
             column = _WORD.findall(found["expression"])[-1]
             derived = found["derived"] == "?"
             columns[column] = Column(column, found["type"], found["unit"] or "", found["doc"], derived)
-    names, _, source = header.get("filled", "").partition(" by ")
-    filled = dict.fromkeys(names.split(), source)
+    sources = [words.partition(" by ") for what, words in _HEADER.findall(text) if what == "filled"]
+    filled = {name: source for names, _, source in sources for name in names.split()}
     return View(
         name, header["one row"], text.strip(), rule, parse_needs(header["needs"]), columns, filled, "kept" in header
     )
@@ -234,6 +235,7 @@ _GENERATED = frozenset(
         "capture",
         "streams",
         "kind_streams",
+        "recorded",
         "cpus",
         "softirq_names",
         "irq_names",
@@ -357,6 +359,7 @@ class Relations:
             "irq_names": self._irq_names,
             "streams": lambda: _constants("stream", [(s,) for s in sorted(self.capture.streams)], ("VARCHAR",)),
             "kind_streams": lambda: _constants("kind stream", self._kind_streams(), ("VARCHAR", "VARCHAR")),
+            "recorded": lambda: _constants("kind", [(kind,) for kind in sorted(self.capture.kinds)], ("VARCHAR",)),
             "cpus": lambda: _constants("cpu", [(cpu,) for cpu in self.capture.cpus], ("SMALLINT",)),
             "softirq_names": lambda: _constants("vec name", enumerate(SOFTIRQS), ("INTEGER", "VARCHAR")),
             "tcp_states": lambda: _constants("state name", list(enumerate(TCP_STATES))[1:], ("INTEGER", "VARCHAR")),

@@ -43,6 +43,6 @@ SELECT
     CASE WHEN certain THEN next_other_tid END AS prev_tid, -- int?: thread that left that CPU
     CASE WHEN certain THEN next_other_comm END AS prev_comm, -- text?: its name
     CASE WHEN certain THEN next_seq END AS end_seq, -- int?: order of the switch-in
-    CASE WHEN certain THEN since_ts END AS since_ts, -- int? clock: begin of what the row depends on
+    CASE WHEN certain THEN NULLIF(since_ts, 0) END AS since_ts, -- int? clock: begin of what the row depends on; null: the recording's
     certain -- bool: no lost event can change the row
 FROM known

@@ -2,6 +2,7 @@
 -- evidence: stream=epoll,sched cpus=all interval=since_ts..ts
 -- needs: sys_exit_epoll_wait|sys_exit_epoll_pwait|sys_exit_epoll_pwait2 sched_waking?
 -- filled: fd socket family saddr sport daddr dport tcp_state by sched_waking.fd
+-- filled: slept waking_ts waker_tid waker_pid waker_comm context context_vec vec_name by sched_waking
 -- The waking is the last one of the thread since its previous return. Without one it did not sleep: events were ready,
 -- or the call polled. A waking by a timer may be the call's own timeout (then events is 0).
 WITH steps AS (
@@ -35,7 +36,7 @@ SELECT
     comm, -- text: its name
     CASE WHEN ret >= 0 THEN ret END AS events, -- int: events returned; 0: timeout
     CASE WHEN ret < 0 THEN -ret END AS error, -- int: errno of a failed call, such as 4 (EINTR)
-    CASE WHEN certain THEN waking.seq IS NOT NULL END AS slept, -- bool?: whether it was woken since its previous return
+    CASE WHEN certain AND 'sched_waking' IN (SELECT kind FROM recorded) THEN waking.seq IS NOT NULL END AS slept, -- bool?: whether it was woken since its previous return; null: wakings were not recorded
     waking.ts AS waking_ts, -- int? clock: when it was woken
     waking.waker_tid, -- int?: thread that was current at the waking (a bystander in an interrupt)
     waking.waker_pid, -- int?: its process
@@ -51,7 +52,7 @@ SELECT
     waking.daddr, -- text?: its remote address
     waking.dport, -- int?: its remote port
     waking.tcp_state_name AS tcp_state, -- text?: its TCP state
-    CASE WHEN certain THEN COALESCE(prev_ts, 0) END AS since_ts, -- int? clock: begin of what the row depends on: the previous return, 0 if not seen
+    CASE WHEN certain THEN prev_ts END AS since_ts, -- int? clock: begin of what the row depends on: the previous return; null: the recording's
     certain -- bool: no lost event can change the row
 FROM known
 LEFT JOIN wakers AS waking ON waking.seq = known.sure_waking_seq AND waking.target_tid = known.tid

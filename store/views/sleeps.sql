@@ -45,7 +45,7 @@ SELECT
     waking.seq AS waking_seq, -- int?: order of the waking
     CASE WHEN certain THEN next_cpu END AS end_cpu, -- int?: the CPU it came back on
     CASE WHEN certain THEN next_seq END AS end_seq, -- int?: order of the switch-in
-    CASE WHEN certain THEN since_ts END AS since_ts, -- int? clock: begin of what the row depends on
+    CASE WHEN certain THEN NULLIF(since_ts, 0) END AS since_ts, -- int? clock: begin of what the row depends on; null: the recording's
     certain -- bool: no lost event can change the row
 FROM known
 LEFT JOIN wakers AS waking ON waking.seq = known.sure_waking_seq AND waking.target_tid = known.tid

@@ -8,6 +8,7 @@ import pytest
 
 from tracectl.query import ask
 from tracectl.store.capture import Capture
+from tracectl.store.errors import NotRecordedError
 from tracectl.store.relations import Relations
 from tracectl.store.writer import write_rows
 
@@ -178,6 +179,44 @@ def test_epolls_have_the_waking_that_ended_the_wait(trace: Any, rows: Any) -> No
     ]
     trace.lost(11, 12, 1, "sched")
     assert rows(trace, "epolls of tid 1 | select certain") == [(True,), (False,), (True,)]
+
+
+def test_whether_an_epoll_slept_is_not_known_without_wakings(trace: Any, capture_of: Any) -> None:
+    trace.event(10, 0, "sys_exit_epoll_wait", "w:1", ret=1)
+    trace.event(20, 0, "sys_exit_epoll_wait", "w:1", ret=2)
+    trace.options["kinds"] = ["sys_exit_epoll_wait"]
+    capture = capture_of(trace)
+    with capture.database("64MiB", 1) as database:
+        head = Relations(capture).with_clause(["epolls"])
+        assert database.execute(f"{head} SELECT slept, certain FROM epolls").rows() == [(None, True), (None, True)]
+    assert "slept" not in ask(capture, "epolls").columns
+    for question in ("where slept", "where not slept", "| count by slept", "| select waking_ts, waker_comm"):
+        with pytest.raises(NotRecordedError, match=r"record -e sched_waking$"):
+            ask(capture, f"epolls {question}")
+
+
+def test_what_began_before_the_recording_has_no_since_ts(trace: Any, rows: Any) -> None:
+    """Null, not the moment 0 of the clock; and a gap at the very begin still takes the certainty away."""
+    trace.waking(20, 0, "b:2", "a:1")
+    trace.switch(30, 0, "b:2", "S", "a:1")
+    trace.event(35, 0, "sys_exit_epoll_wait", "a:1", ret=1)
+    trace.waking(40, 0, "a:1", "b:2")
+    trace.waking(45, 0, "b:2", "a:1")  # it races with the switch-out
+    trace.event(46, 0, "sys_exit_epoll_wait", "a:1", ret=1)
+    trace.switch(50, 0, "a:1", "S", "b:2")
+    trace.switch(60, 0, "b:2", "S", "a:1")
+    shown = "select tid, ts, since_ts, certain"
+    expected = {
+        "delays": [(1, 20, None, True), (2, 40, 30, True), (1, 50, 30, True)],
+        "sleeps": [(2, 30, 30, True), (1, 50, 30, True)],
+        "epolls": [(1, 35, None, True), (1, 46, 35, True)],
+    }
+    for noun, found in expected.items():
+        assert rows(trace, f"{noun} | {shown}") == found
+    assert rows(trace, "delays where since_ts is null | select ts") == [(20,)]
+    trace.lost(1, 2, 1, "sched")
+    assert rows(trace, f"delays | {shown}") == [(1, 20, None, False), *expected["delays"][1:]]
+    assert rows(trace, f"epolls | {shown}") == [(1, 35, None, False), (1, 46, 35, True)]
 
 
 def test_accepts_closes_and_connections(trace: Any, rows: Any) -> None:

@@ -170,7 +170,8 @@ def _open_half(uncertain: list[int], begin: int) -> bool:
 
 def _waits(workload: Workload) -> Iterator[tuple[int, int, int]]:
     """(thread, wait by ``delays``, the same on perf's clock readings; ns), each equal to what timehist prints."""
-    delays = {row[0]: row[1:] for row in workload.rows("SELECT end_seq, seq, since_ts, cause, dur FROM delays")}
+    sql = "SELECT end_seq, seq, COALESCE(since_ts, 0), cause, dur FROM delays"
+    delays = {row[0]: row[1:] for row in workload.rows(sql)}
     perf_time = _perf_times(workload)
     # Woken before it had left its CPU; or so soon after that perf may have read its clock in the other order.
     sql = "SELECT seq FROM delays WHERE cause = 'wakeup' AND "
