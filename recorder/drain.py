@@ -147,7 +147,7 @@ class Drain:
         self._hurry = Hurry(self._writer_pid)
         self._probes.open_gate()
         self._last_cycle = self._footer.start_ts = self._probes.from_ts
-        self._channel.send("begin", self._footer.start_ts)
+        self._channel.send("begin", self._footer.start_ts, self._probes.late)
 
     def cycle(self, timeout: float) -> None:
         """Wait until a ring is a quarter full or ``timeout`` seconds have gone, then empty all rings.
@@ -216,9 +216,10 @@ class Drain:
 
     def stop(self) -> None:
         """Let no further event in, and hand over what is in the rings; most of it is written while probes detach."""
+        known = len(self._probes.late)
         self._probes.close_gate()
         self._drain_all()
-        self._channel.send("closed", self._probes.to_ts)
+        self._channel.send("closed", self._probes.to_ts, self._probes.late[known:])
         self._probes.detach()
         self._drain_all()  # of a probe that was held up on its way to the ring
 
@@ -275,9 +276,10 @@ class Drain:
         writer: Writer | None = None
         while (message := self._writer_end.receive()) is not None:
             match message:
-                case ("begin", start_ts):
+                case ("begin", start_ts, late):
                     self._footer.start_ts = start_ts
                     writer = Writer(self._probes, self._segments, self._footer, self._keep)
+                    writer.ledger.late(self._probes.streams, late)
                 case ("region", stream, cpu, start, length) if writer:
                     writer.region(stream, cpu, self._slab.region(start, length))
                     self._slab.give_back(start, length)
@@ -290,7 +292,8 @@ class Drain:
                     writer.reader_cpu_ns = cpu_ns
                     writer.cycle(ts, delay)
                     self._count(writer)
-                case ("closed", end_ts) if writer:
+                case ("closed", end_ts, late) if writer:
+                    writer.ledger.late(self._probes.streams, late)
                     writer.closed(end_ts)
                 case ("finish", end_ts, stopped_by, command_exit) if writer:
                     footer = writer.close(end_ts)

@@ -168,6 +168,14 @@ class Ledger:
             self.by_cause["undeclared"] += 1
             self.notes.note("lost", ts, cpu, stream=stream, from_ts=from_ts, lost_count=None, cause="undeclared")
 
+    def late(self, streams: tuple[str, ...], intervals: list[tuple[int, int]]) -> None:
+        """The gate was moved too late: in these times some CPUs' events passed it and others' did not."""
+        for from_ts, ts in intervals:
+            self.by_cause["not_attached"] += 1
+            for stream in streams:
+                self._gaps[stream, None].append((from_ts, ts))
+                self.notes.note("lost", ts, None, stream=stream, from_ts=from_ts, lost_count=None, cause="not_attached")
+
     def forget(self, ts: int) -> None:
         """Nothing earlier will be asked for."""
         for place, gaps in self._gaps.items():

@@ -41,6 +41,7 @@ class Probes:
         source: what was generated: records, streams.
         cpus: online CPUs; each has a ring per stream.
         rings: by (stream, cpu).
+        late: times in which events passed the gate on some CPUs and not on others, since it was moved too late.
 
     Raises:
         RecordError: something that recording needs is missing or refused.
@@ -62,6 +63,7 @@ class Probes:
         self.cpus = cpus("online")
         self.rings: dict[tuple[str, int], PerfRing] = {}
         self.from_ts = self.to_ts = 0
+        self.late: list[tuple[int, int]] = []
         self.program = Program(self.source.text, debug=debug)
         try:
             self._set_gate(_NEVER, _NEVER)
@@ -99,28 +101,23 @@ class Probes:
 
     def open_gate(self) -> None:
         """Let events pass from ``from_ts`` (ns monotonic, set here) on; returns when that time has come."""
-        self._ahead(lambda ts: self._move(ts, _NEVER))
+        self.from_ts = self._move_gate(lambda ts: (ts, _NEVER))
         _sleep_until(self.from_ts)
 
     def close_gate(self) -> None:
         """Let no event pass after ``to_ts`` (set here); the rings keep what is in them."""
-        self._ahead(lambda ts: self._move(self.from_ts, ts))
+        ts = self._move_gate(lambda ts: (self.from_ts, ts))
+        self.to_ts = max([ts, *(until for _, until in self.late)])
         _sleep_until(self.to_ts + _IN_FLIGHT_NS)
 
-    def _move(self, from_ts: int, to_ts: int) -> None:
-        self.from_ts, self.to_ts = from_ts, to_ts
-        self._set_gate(from_ts, to_ts)
-
-    @staticmethod
-    def _ahead(move: Callable[[int], None]) -> None:
-        """Move the gate to a time that has not come when the move is done: later where the machine is slow."""
-        ahead = _GATE_AHEAD_NS
-        while True:
-            ts = time.monotonic_ns() + ahead
-            move(ts)
-            if time.monotonic_ns() < ts:
-                return
-            ahead *= 2
+    def _move_gate(self, to: Callable[[int], tuple[int, int]]) -> int:
+        """Move the gate to a time that has not come, and return it; ``late`` tells where the machine was too slow."""
+        ts = time.monotonic_ns() + _GATE_AHEAD_NS
+        self._set_gate(*to(ts))
+        done = time.monotonic_ns()
+        if done > ts:
+            self.late.append((ts, done))
+        return ts
 
     def detach(self) -> None:
         """Detach: takes a tenth of a second for each classic tracepoint, after which none of its programs runs."""

@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tracectl.recorder import decode, flight, writing
+from tracectl.recorder import decode, flight, probes, writing
 from tracectl.recorder.flight import Keep
+from tracectl.recorder.probes import Probes
 from tracectl.recorder.program import HEADER_FIELDS, Record
 from tracectl.recorder.writing import Writer
 from tracectl.store import writer as store_writer
 from tracectl.store.capture import Capture
+from tracectl.store.database import Database
 from tracectl.store.events import KINDS, Catalogue, Event
 from tracectl.store.footer import Footer
+from tracectl.store.relations import Relations
 from tracectl.store.schema import capture_schema
 from tracectl.store.writer import SegmentWriter
 
@@ -174,3 +177,42 @@ def test_a_day_of_segments_in_bounded_space(tmp_path: Path, no_kernel: Clock, mo
         tracemalloc.stop()
     assert files == [24 + 1] * 8  # those kept, and the tail
     assert max(sizes) < sizes[0] + 100_000, sizes
+
+
+def test_a_gate_that_moved_too_late_is_a_gap_of_unknown_size(tmp_path: Path, no_kernel: Clock) -> None:
+    kernel, writer = writer_of(tmp_path / "c.parquet", no_kernel)
+    begin = no_kernel.now
+    writer.ledger.late(kernel.streams, [(begin, begin + 1_000)])
+    second(kernel, writer, no_kernel)
+    capture = finished(kernel, writer, no_kernel)
+    with Database(capture.files) as database:
+        sql = f"{Relations(capture).with_clause(['lost'])} SELECT stream, cpu, from_ts, ts, lost_count, cause FROM lost"
+        found = database.execute(sql).rows()
+    assert found == [(EVENT.stream, None, begin, begin + 1_000, None, "not_attached")]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_what_the_gate_s_times_are_worth(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
+    """A move that ends after the time it was meant for leaves a time in which nothing is known; all else is whole."""
+    made = Probes.__new__(Probes)
+    made.from_ts, made.late = 0, []
+    now, moves = SECOND, []
+
+    def move(*interval: int) -> None:
+        nonlocal now
+        moves.append(interval)
+        now += SECOND if slow else 1_000
+
+    monkeypatch.setattr(made, "_set_gate", move)
+    monkeypatch.setattr(probes.time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(probes, "_sleep_until", lambda ts: None)
+    made.open_gate()
+    made.close_gate()
+    (opened, _), (kept, closed) = moves
+    assert opened == kept == made.from_ts
+    if slow:
+        assert made.late == [(opened, 2 * SECOND), (closed, 3 * SECOND)]
+        assert made.to_ts == 3 * SECOND
+    else:
+        assert made.late == []
+        assert made.to_ts == closed
