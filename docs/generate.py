@@ -23,6 +23,7 @@ from tracectl.query.clauses import CLAUSES
 from tracectl.query.nouns import NOUNS, Noun
 from tracectl.query.stage import Stage
 from tracectl.query.stages import STAGES
+from tracectl.saved import COMMON, Saved, shipped
 from tracectl.store.events import BASE_FIELDS, BOOKKEEPING, CATALOGUE, CAUSES, GROUPS, Event
 from tracectl.store.fields import Field
 
@@ -130,6 +131,48 @@ def noun_section(noun: Noun) -> str:
 def examples(questions: Iterable[str]) -> str:
     """Questions as a block of code."""
     return "\n".join(["```", *questions, "```"])
+
+
+# ---- questions.md ----
+
+
+def questions_page() -> str:
+    """The saved questions, as far as they are shipped, under the headings of their file."""
+    parts = []
+    for heading, names in question_groups():
+        parts.append(f"\n## {heading[0].upper()}{heading[1:]}")
+        parts.extend(question_section(shipped()[name]) for name in names)
+    return "\n".join(parts)
+
+
+def question_groups() -> Iterator[tuple[str, list[str]]]:
+    """The headings of the file of questions (``# ---- waiting for a CPU ----``), each with its questions' names."""
+    text = (ROOT / "tracectl/questions.toml").read_text(encoding="utf-8")
+    _, *rest = re.split(r"^# ---- (.*) ----$", text, flags=re.MULTILINE)
+    for heading, part in zip(rest[::2], rest[1::2], strict=True):
+        yield heading, re.findall(r"^\[([\w-]+)\]$", part, re.MULTILINE)
+
+
+def question_section(saved: Saved) -> str:
+    """One saved question: what it tells, what it stands for, its own parameters."""
+    lines = [
+        f"\n### @{saved.name}\n",
+        saved.tells,
+        *([saved.more] if saved.more else []),
+        "",
+        f"```\n{saved.question}\n```",
+    ]
+    lines += [""] if saved.parameters else []
+    for key, own in saved.parameters.items():
+        how = f"default `{own.default}`" if own.default else f"adds `{own.clause}`" if own.clause else "must be given"
+        lines.append(f"- `{key}=` {own.tells} ({how})")
+    return "\n".join(lines)
+
+
+def common_parameters() -> str:
+    """What every saved question takes."""
+    rows = ((code(f"{key}="), code(clause.replace("{}", "…")), tells) for key, (_, clause, tells) in COMMON.items())
+    return table(("parameter", "adds", ""), rows)
 
 
 # ---- format.md ----
@@ -286,6 +329,7 @@ def pages() -> dict[Path, str]:
         DOCS / "events.md": events_page(),
         DOCS / "cli.md": cli_page(),
         DOCS / "language.md": with_part("language.md", language_part()),
+        DOCS / "questions.md": with_part("questions.md", f"{common_parameters()}\n{questions_page()}"),
         DOCS / "format.md": with_part("format.md", columns_part()),
         DOCS / "architecture.md": with_part("architecture.md", files_part()),
     }

@@ -46,11 +46,12 @@ _GIVEN = re.compile(r"\s*(?P<key>\w+)=(?P<value>\"[^\"]*\"|'[^']*'|[^\s|]+)")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A question's own parameter; ``default`` None: it must be given."""
+    """A question's own parameter; ``default`` None: it must be given, unless it is a ``clause``, as ``on port {}``."""
 
     kind: str
     tells: str = ""
     default: str | None = None
+    clause: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,26 @@ class Saved:
                 raise UserError(f'@{self.name} has no parameter "{visible(key)}"', remedy)
         filled = {}
         for key, own in self.parameters.items():
+            if own.clause:
+                continue
             value = given.get(key, own.default)
             if value is None:
                 raise UserError(f"@{self.name} needs {key}: {own.tells}", f"@{self.name} {key}=…")
             filled[key] = _value(key, own.kind, value)
-        clauses = [
-            COMMON[key][1].format(_value(key, COMMON[key][0], value))
-            for key, value in given.items()
-            if key not in self.parameters
-        ]
+        clauses = []
+        for key, value in given.items():
+            kind, clause = self._clause(key)
+            if clause:
+                clauses.append(clause.replace("{}", _value(key, kind, value)))
         filled[CLAUSES] = " ".join(clauses)
         # Only around what is filled in: spaces inside the question's own quotes are meant.
         text = re.sub(rf"\s*\{{{CLAUSES}\}}", lambda _: f" {filled[CLAUSES]}" if clauses else "", self.question)
         return _PLACEHOLDER.sub(lambda found: filled[found[1]], text)
+
+    def _clause(self, key: str) -> tuple[str, str]:
+        """A parameter's kind, and the clause that it becomes; no clause: it has its place in the question."""
+        own = self.parameters.get(key)
+        return (own.kind, own.clause) if own else COMMON[key][:2]
 
 
 def _value(key: str, kind: str, text: str) -> str:
@@ -179,11 +187,13 @@ def _saved(name: str, entry: Any, source: str) -> Saved:
     for key, given in own.items() if isinstance(own, dict) else ():
         if not isinstance(given, dict) or given.get("kind") not in KINDS:
             raise wrong(f"parameter {visible(key)} has no kind", f"kind: {', '.join(KINDS)}")
-        default = given.get("default")
-        parameters[key] = Parameter(
-            given["kind"], str(given.get("tells", "")), None if default is None else str(default)
-        )
-    unknown = set(_PLACEHOLDER.findall(entry["question"])) - {CLAUSES, *parameters}
+        default, clause = given.get("default"), str(given.get("clause", ""))
+        if clause and (clause.count("{}") != 1 or default is not None):
+            raise wrong(f"parameter {visible(key)} is no clause", 'clause = "on port {}", without default')
+        tells = str(given.get("tells", ""))
+        parameters[key] = Parameter(given["kind"], tells, None if default is None else str(default), clause)
+    placed = {key for key, own in parameters.items() if not own.clause}
+    unknown = set(_PLACEHOLDER.findall(entry["question"])) - {CLAUSES} - placed
     if unknown:
         raise wrong(f"names {{{visible(min(unknown))}}}", "a placeholder is {clauses} or one of its parameters")
     tells, more = str(entry.get("tells", "")), str(entry.get("more", ""))

@@ -72,7 +72,7 @@ def test_the_tutorials_own_question_works(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "tracectl").mkdir()
     (tmp_path / "tracectl/questions.toml").write_text(toml)
     with tracectl.open(ROOT / "examples/sample.parquet") as capture:
-        assert ("demo:worker_0", 97) in [row[:2] for row in capture.query('@herd comm="demo:*"')]
+        assert ("demo:worker_0", 97) in [row[:2] for row in capture.query('@woken_by_net comm="demo:*"')]
 
 
 @pytest.mark.parametrize("program", ["ask.py"])
