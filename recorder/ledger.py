@@ -164,7 +164,9 @@ class Ledger:
     def undeclared(self, stream: str, cpu: int, from_ts: int, ts: int) -> None:
         """Something is missing between two events: declare it, unless a gap there is declared already."""
         known = self._gaps[stream, cpu] + self._gaps[stream, None]
-        if not any(gap_from <= ts and gap_to >= from_ts for gap_from, gap_to in known):
+        # The events at both ends of a gap were recorded, what was lost lies between them: a gap that only touches this
+        # interval tells of a loss on the other side. Where times are equal, declaring twice is the safe side.
+        if not any(gap_from < ts and gap_to > from_ts for gap_from, gap_to in known):
             self.by_cause["undeclared"] += 1
             self.notes.note("lost", ts, cpu, stream=stream, from_ts=from_ts, lost_count=None, cause="undeclared")
 

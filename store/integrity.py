@@ -94,11 +94,16 @@ SELECT CAST(UNNEST($streams) AS VARCHAR) AS stream, CAST(UNNEST($cpus) AS SMALLI
 """
 
 # A gap of that stream and CPU lies between two neighbours exactly if one that began before the second ends after the
-# first: what does not fit together there is declared.
+# first: what does not fit together there is declared. One that only touches a neighbour tells of a loss on its other
+# side (the events at both ends of a gap were recorded), unless it takes no time at all: then the order is not known.
 _NO_GAP = """
 ASOF LEFT JOIN (SELECT cpu, from_ts, reach FROM gap_reach_cpu WHERE stream = '{stream}') AS gap
-    ON gap.cpu = pairs.cpu AND pairs.end_ts >= gap.from_ts
-WHERE COALESCE(gap.reach < pairs.ts, TRUE) AND
+    ON gap.cpu = pairs.cpu AND pairs.end_ts > gap.from_ts
+LEFT JOIN (SELECT DISTINCT cpu, ts FROM gaps WHERE stream = '{stream}' AND from_ts = ts) AS at_first
+    ON at_first.cpu = pairs.cpu AND at_first.ts = pairs.ts
+LEFT JOIN (SELECT DISTINCT cpu, ts FROM gaps WHERE stream = '{stream}' AND from_ts = ts) AS at_second
+    ON at_second.cpu = pairs.cpu AND at_second.ts = pairs.end_ts
+WHERE COALESCE(gap.reach <= pairs.ts, TRUE) AND at_first.ts IS NULL AND at_second.ts IS NULL AND
 """
 
 _CHECKS = (
@@ -153,7 +158,7 @@ _CHECKS = (
     _Check(
         "switches",
         "per CPU, the thread that a switch brings in is the one that the next takes out",
-        ("sched_switch", "gap_reach_cpu"),
+        ("sched_switch", "gap_reach_cpu", "gaps"),
         "WITH pairs AS (SELECT cpu, ts, next_tid, LEAD(ts) OVER later AS end_ts, LEAD(tid) OVER later AS end_tid\n"
         "  FROM sched_switch WINDOW later AS (PARTITION BY cpu ORDER BY seq))\n"
         "SELECT pairs.cpu, pairs.ts, 'tid ' || next_tid || ' came in, tid ' || end_tid || ' went out ' || "
@@ -166,7 +171,7 @@ _CHECKS = (
     _Check(
         "softirqs",
         "per CPU, a softirq's entry is followed by its exit",
-        ("softirq_entry", "softirq_exit", "gap_reach_cpu"),
+        ("softirq_entry", "softirq_exit", "gap_reach_cpu", "gaps"),
         "WITH steps AS (SELECT seq, ts, cpu, vec, TRUE AS begins FROM softirq_entry\n"
         "  UNION ALL SELECT seq, ts, cpu, vec, FALSE FROM softirq_exit),\n"
         "pairs AS (SELECT cpu, ts, vec, begins, LEAD(ts) OVER later AS end_ts, LEAD(vec) OVER later AS end_vec,\n"
@@ -181,7 +186,7 @@ _CHECKS = (
     _Check(
         "irqs",
         "per CPU, a handler's entry is followed by its exit",
-        ("irq_handler_entry", "irq_handler_exit", "gap_reach_cpu"),
+        ("irq_handler_entry", "irq_handler_exit", "gap_reach_cpu", "gaps"),
         "WITH steps AS (SELECT seq, ts, cpu, irq, TRUE AS begins FROM irq_handler_entry\n"
         "  UNION ALL SELECT seq, ts, cpu, irq, FALSE FROM irq_handler_exit),\n"
         "pairs AS (SELECT cpu, ts, irq, begins, LEAD(ts) OVER later AS end_ts, LEAD(begins) OVER later AS end_begins\n"
