@@ -31,14 +31,15 @@ _STAGE_FORMS = {
     "pick": "select COLUMNS",
 }
 _CLAUSE_FORMS = {
-    "of": "of tid N | pid N | comm NAME | cgroup PATH",
+    "of": "of tid N | pid N | comm NAME | cgroup PATH | container ID",
     "by": "by softirq [net_rx] | irq [N] | timer | task | idle | tid N | comm NAME",
     "not_by": "not by …",
-    "on": "on cpu 0-3 | fd N | port N | socket 0x…",
+    "on": "on cpu 0-3 | fd N | port N | socket 0x… | host NAME",
     "after": "after 1.5s",
     "before": "before 2s",
     "between": "between 1s and 2s",
     "around": "at 20.9s ± 5ms",
+    "at": "at 20.9s",
     "in_last": "in last 5s",
     "over": "over 10ms",
     "under": "under 50us",
@@ -99,8 +100,8 @@ def overview() -> str:
     lines = ["A question: noun, clauses in any order, stages behind |", ""]
     lines += ['  wakeups of comm "wrk:*" by softirq after 1s | count by comm, vec_name', ""]
     lines += ["Nouns", *_wrapped(noun.name for noun in NOUNS), "Clauses"]
-    lines += _wrapped((_CLAUSE_FORMS.get(clause.rule, _word(clause)) for clause in CLAUSES), " · ")
-    lines += ["Stages", *_wrapped((_STAGE_FORMS.get(stage.rule, _word(stage)) for stage in STAGES), " · ")]
+    lines += _wrapped(map(form, CLAUSES), " · ")
+    lines += ["Stages", *_wrapped(map(form, STAGES), " · ")]
     lines += ["Values", "  times 10ms 1.5s 200us · names with * and ? · in quotes where there are spaces"]
     lines += ["Worth of an answer", "  exact · at most N missing · not known how many missing; --strict wants exact"]
     lines += ["More", "  tracectl help WORD · tracectl help questions · tracectl query CAPTURE @runqlat pid=4182"]
@@ -215,10 +216,14 @@ def _noun(noun: Noun) -> str:
     return "\n".join([*lines, "", *_examples(noun.examples)])
 
 
+def form(part: type[Clause] | type[Stage]) -> str:
+    """How a clause or stage is typed, its values in capitals or as an example."""
+    return _CLAUSE_FORMS.get(part.rule) or _STAGE_FORMS.get(part.rule) or _word(part)
+
+
 def _part(part: type[Clause] | type[Stage]) -> str:
     """A clause or stage: its own documentation and examples."""
-    form = _CLAUSE_FORMS.get(part.rule) or _STAGE_FORMS.get(part.rule) or _word(part)
-    lines = [form, "", inspect.cleandoc(part.__doc__ or "").replace("``", "")]
+    lines = [form(part), "", inspect.cleandoc(part.__doc__ or "").replace("``", "")]
     needs = getattr(part, "needs", "")
     lines += ["", f"needs {needs}"] if needs else []
     return "\n".join([*lines, "", *_examples(part.examples)])
