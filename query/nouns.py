@@ -87,10 +87,11 @@ NOUNS: tuple[Noun, ...] = (
         "softirqs",
         ("softirqs", "softirq"),
         argument="vector",
+        unknown="dur",
         links=("cpu",),
         examples=("softirqs net_rx over 50us", "softirqs | sum dur by name"),
     ),
-    Noun("irqs", ("irqs", "irq"), links=("cpu",), examples=("irqs | sum dur by source, name",)),
+    Noun("irqs", ("irqs", "irq"), unknown="dur", links=("cpu",), examples=("irqs | sum dur by source, name",)),
     Noun("epolls", ("epolls", "epoll"), examples=('epolls of comm "wrk:*" by softirq | count by comm, events',)),
     Noun(
         "callbacks",

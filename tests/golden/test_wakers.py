@@ -162,6 +162,23 @@ def test_the_name_of_an_irq_comes_from_the_recorded_machine(trace: Any, rows: An
     assert rows(trace, "wakeups | select vec_name") == [("nvme'q1",)]
 
 
+def test_a_handler_without_an_end_is_left_open_though_nothing_is_known_lost(trace: Any, answer: Any) -> None:
+    trace.event(10, 0, "softirq_entry", vec=3)
+    trace.softirq(20, 24, 0, 3)
+    trace.event(30, 0, "irq_handler_entry", irq=7, irq_name="eth0")
+    trace.irq(40, 45, 0, 7)
+    for noun, begin, whole, dur in (("softirqs", 10, 20, 4), ("irqs", 30, 40, 5)):
+        found = answer(trace, f"{noun} | select ts, dur, certain")
+        assert found.rows() == [(begin, None, False), (whole, dur, True)]
+        found = answer(trace, f"{noun} over 1ns | select ts")
+        assert found.rows() == [(whole,)]
+        assert str(found.qualification) == "at most 1 missing (1 row that may match)"
+        assert answer(trace, f"{noun} on cpu 0 | count").qualification.exact  # whether it ended or not
+        (total,) = answer(trace, f"{noun} over 1ns | count").rows()
+        assert total == (1, 1, 2)
+        assert answer(trace, f"{noun} | sum dur").rows() == [(dur,)]  # of those that are known
+
+
 def test_epolls_have_the_waking_that_ended_the_wait(trace: Any, rows: Any) -> None:
     trace.waking(5, 0, "idle", "w:1", "softirq", 3)
     trace.event(10, 0, "sys_exit_epoll_wait", "w:1", ret=1)
