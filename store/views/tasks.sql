@@ -31,8 +31,11 @@ named AS (
     SELECT life.tid, life.seq, life.ts, life.parent_tid, life.until_seq,
         GREATEST(MIN(name.first_seq), life.seq) AS first_seq,
         MIN(name.first_ts) AS first_ts,
-        MAX_BY(name.comm, LEAST(name.last_seq, life.until_seq)) FILTER (WHERE name.comm IS NOT NULL) AS comm,
-        MAX_BY(name.pid, LEAST(name.last_seq, life.until_seq)) FILTER (WHERE name.pid IS NOT NULL) AS pid
+        -- Names that were still used by the next thread of that tid are equally late: the one that came last, always.
+        MAX_BY(name.comm, ROW(LEAST(name.last_seq, life.until_seq), name.first_seq, name.comm))
+            FILTER (WHERE name.comm IS NOT NULL) AS comm,
+        MAX_BY(name.pid, ROW(LEAST(name.last_seq, life.until_seq), name.first_seq, name.pid))
+            FILTER (WHERE name.pid IS NOT NULL) AS pid
     FROM lives AS life
     JOIN thread_names AS name ON name.tid = life.tid AND name.first_seq < life.until_seq AND name.last_seq >= life.seq
     GROUP BY life.tid, life.seq, life.ts, life.parent_tid, life.until_seq

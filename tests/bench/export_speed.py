@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tracectl.command_export import FORMATS
+from tracectl.store import checksum
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "examples" / "sample.parquet"
@@ -27,7 +28,9 @@ def repeated(source: Path, target: Path, events: int) -> int:
     """Write a capture's rows again and again, later each time, as the recorder lays them out; returns how many."""
     file = pq.ParquetFile(source)
     rows = file.read()
-    schema = rows.schema.with_metadata(file.metadata.metadata)  # with the capture's footer
+    # With the capture's footer, without the checksum: it is that of the other file.
+    kept = {key: value for key, value in file.metadata.metadata.items() if key != checksum.KEY}
+    schema = rows.schema.with_metadata(kept)
     span = pc.max(rows["ts"]).as_py() - pc.min(rows["ts"]).as_py() + 1_000
     kinds = pc.unique(rows["kind"].cast(pa.string())).to_pylist()
     copies = -(-events // rows.num_rows)

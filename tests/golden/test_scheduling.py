@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 DELAYS = "delays | select tid, ts, dur, cpu, cause, prev_comm, certain"
 SLEEPS = "sleeps | select tid, ts, dur, blocked, delay, state, waker_comm, context, certain"
 
@@ -133,6 +135,16 @@ def test_runs_end_where_the_same_thread_leaves(trace: Any, rows: Any) -> None:
     trace.switch(55, 0, "a:1", "S", "idle")
     shown = "runs | select tid, ts, dur, end_state, certain"
     assert rows(trace, shown) == [(1, 10, 20, "R+", True), (2, 30, None, None, False), (1, 40, 15, "S", True)]
+
+
+@pytest.mark.parametrize("first", ("a", "b"))
+def test_the_name_of_a_thread_whose_tid_was_used_again_is_always_the_same(trace: Any, rows: Any, first: str) -> None:
+    """Both names are those of the next thread too, so that neither was the old one's for longer."""
+    last = "b" if first == "a" else "a"
+    trace.switch(10, 0, f"{first}:5", "S", "idle").switch(20, 0, f"{last}:5", "S", "idle")
+    trace.new(30, 0, "p:9", f"{first}:5")
+    trace.switch(40, 0, f"{first}:5", "S", "idle").switch(50, 0, f"{last}:5", "S", "idle")
+    assert rows(trace, "tasks of tid 5 | select seq, comm")[0][1] == last
 
 
 def test_a_break_that_nobody_declared_is_a_loss(trace: Any, answer: Any) -> None:
