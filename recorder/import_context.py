@@ -49,8 +49,8 @@ class Contexts:
         self._heads: Heads
         self._steps: list[tuple[Positions, Positions]] = []
 
-    def begin(self, block: Block, heads: Heads, frames: Positions) -> None:
-        """Take up a block: its heads, and the lines that are frames of call chains."""
+    def begin(self, block: Block, heads: Heads, frames: Positions, event: Positions) -> None:
+        """Take up a block: its heads, and the lines that are frames of call chains, each of an event or -1."""
         self._heads = heads
         flag = block.bytes[heads.flags_start + 2]
         self._context = np.where(heads.flags_end - heads.flags_start >= 4, _BY_FLAG[flag], -1)
@@ -58,9 +58,9 @@ class Contexts:
         self._vec = np.full(len(heads.line), NO_VEC)
         self._steps = []
         if len(frames) and len(heads.line):
-            self._read_chains(block, frames)
+            self._read_chains(block, frames, event)
 
-    def _read_chains(self, block: Block, frames: Positions) -> None:
+    def _read_chains(self, block: Block, frames: Positions, event: Positions) -> None:
         """The innermost telling function of each event's call chain; a chain without one is a task's."""
         start = block.skip(block.starts[frames] + 1)
         start = block.skip(block.word_end(start))
@@ -68,8 +68,7 @@ class Contexts:
         told = [_context_of(symbol.partition("+")[0]) for symbol in symbols.dictionary.to_pylist()]
         codes = symbols.indices.to_numpy(zero_copy_only=False)
         context, vec = (np.array(column, np.int64)[codes] for column in zip(*told, strict=True))
-        event = np.searchsorted(self._heads.line, frames) - 1
-        whole = event >= 0  # the others belong to an event of the block before
+        whole = event >= 0
         chained = np.unique(event[whole])
         chained = chained[~self._by_flags[chained]]
         self._context[chained] = _NUMBER["task"]

@@ -97,8 +97,7 @@ def blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
         data = rest + chunk
-        # Between events with call chains stands an empty line: better not to cut a chain in two.
-        cut = data.rfind(b"\n\n", max(len(data) - LONGEST_LINE, 0)) + 1 or data.rfind(b"\n")
+        cut = _cut(data)
         if cut < 0:
             rest = data[: LONGEST_LINE + 1]
             continue
@@ -106,6 +105,17 @@ def blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield data[: cut + 1]
     if rest:
         yield rest
+
+
+def _cut(data: bytes) -> int:
+    """The end of the last line that ends a block; -1 for none. A call chain stays with its event in the next block."""
+    near = max(len(data) - LONGEST_LINE, 0)
+    last = at = data.rfind(b"\n")
+    while (begin := data.rfind(b"\n", near, at)) >= 0:
+        if data[begin + 1 : begin + 2] != b"\t":
+            return begin
+        at = begin
+    return last if near else -1
 
 
 _TRACE_BEGINS = (b'class="trace-data"', b"linuxPerfData")

@@ -77,6 +77,11 @@ CODES: dict[str, dict[str, int]] = {
     "ret": {"handled": 1, "unhandled": 0},
 }
 MOST_FIELDS = 32
+# What perf samples by when it looks at what CPUs run: time, or the cycles in it.
+SAMPLE = "cpu_sample"
+_SAMPLED_BY = re.compile(
+    r"(?:(?:cpu|cpu_core|cpu_atom)/)?(?:cycles|cpu-cycles|cpu-clock|task-clock)(?:[/:][a-zA-Z]{0,8}){0,2}"
+)
 _KEY = re.compile(r"(?:^|(?<=[ ,({|]))([A-Za-z_][\w.-]{0,63})(=|: )")
 _UNIT = re.compile(r"(\S+)( \[\w{1,16}\])")
 _SEPARATORS = " ,({|"
@@ -101,7 +106,12 @@ class Source:
     @property
     def known(self) -> bool:
         """Whether the catalogue has the kind."""
-        return self.kind in _LAYOUTS or bool(self.vector)
+        return self.kind in (*_LAYOUTS, SAMPLE) or bool(self.vector)
+
+
+def is_sample(name: str) -> bool:
+    """Whether an event such as ``cycles:u``, ``cpu-clock`` or ``cpu_core/cycles/`` is a sample of what a CPU ran."""
+    return _SAMPLED_BY.fullmatch(name) is not None
 
 
 @lru_cache(4096)

@@ -15,6 +15,7 @@ from tracectl.store.schema import arrow_type
 
 _BASE = tuple(column for column in BASE_FIELDS if column.name not in ("kind", "seq"))
 LONGEST_TEXT = 4096
+_WHOLE = ("folded", "frames")  # texts that are cut to no length: their readers bound them
 
 
 def add_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> None:
@@ -60,6 +61,7 @@ def take_rows(spool: Spool, rows: Iterable[Mapping[str, Any]], probe: str) -> No
 def _column(rows: list[Mapping[str, Any]], name: str, form: str) -> pa.Array:
     values = [row.get(name) for row in rows]
     if form == "string":  # half a surrogate pair, which JSON can hold, is no text
+        longest = None if name in _WHOLE else LONGEST_TEXT
         texts = [None if v is None else str(v).encode("utf-8", "backslashreplace").decode() for v in values]
-        values = [None if text is None else text[:LONGEST_TEXT] for text in texts]
+        values = [None if text is None else text[:longest] for text in texts]
     return pa.array(values, arrow_type(form))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from tracectl._version import __version__
 from tracectl.recorder.import_bpftrace import EpollLog, is_epoll_log
+from tracectl.recorder.import_callchains import STACKED
 from tracectl.recorder.import_chrome import ChromeTrace, is_chrome_json
 from tracectl.recorder.import_graph import GraphText, is_graph
 from tracectl.recorder.import_input import Input, blocks, is_html, traces_in_html
@@ -35,7 +36,7 @@ FORMATS = (
     "text of offcputime and offwaketime, maps of bpftrace, the log of ep_poll_interact; "
     "each also as .gz, .xz, .zst, .bz2"
 )
-CALL_CHAINS = "lines of call chains (but for the context of wakeups)"
+CALL_CHAINS = f"lines of call chains (those of {', '.join(sorted(STACKED))} are kept)"
 _BATCH_ROWS = 50_000
 Progress = Callable[[int, int], None]
 
@@ -148,7 +149,7 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
         return "Perfetto trace", _read_perfetto(source.name, chunks, spool)
     if is_chrome_json(head):
         return "Chrome trace JSON", _read_chrome(chunks, spool)
-    lines = _reader_of_lines(head)
+    lines = _reader_of_lines(head, spool)
     if lines is not None:
         if isinstance(lines[1], EpollLog):
             spool.start_ts = 0  # its times count from when the script began
@@ -156,13 +157,13 @@ def _read(source: Input, spool: Spool, footer: Footer, on_progress: Progress | N
     return "text", _read_text(_not_binary(source, chunks, spool), spool, footer)
 
 
-def _reader_of_lines(head: bytes) -> tuple[str, _Lines] | None:
+def _reader_of_lines(head: bytes, spool: Spool) -> tuple[str, _Lines] | None:
     """What a text is that is no kernel text, and what reads it."""
     if is_epoll_log(head):
         return "log of ep_poll_interact", EpollLog()
     if is_graph(head):
         return "function_graph text", GraphText()
-    return stack_reader(head)
+    return stack_reader(head, spool.stack_id)
 
 
 def _not_binary(source: Input, chunks: Iterator[bytes], spool: Spool) -> Iterator[bytes]:
@@ -187,7 +188,7 @@ def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> Counter
             _read_header(block, footer)
         reader.read(block)
     reader.finish()
-    return Counter({CALL_CHAINS: reader.stack_lines})
+    return Counter({CALL_CHAINS: reader.stack_lines - reader.chains.lines})
 
 
 def _read_perfetto(name: str, chunks: Iterator[bytes], spool: Spool) -> Counter[str]:

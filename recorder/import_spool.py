@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class Spool:
         self._states: set[str] = set()
         self._some_context = False
         self._irq_names: dict[int, dict[str, None]] = defaultdict(dict)
+        self._stack_ids: dict[bytes, int] = {}  # by digest: stacks can be many, and long
         self._filled: dict[str, set[str]] = defaultdict(set)  # optional columns that some row has
 
     def add(self, kind: str, probe: str, columns: Columns, order: Positions) -> None:
@@ -107,6 +109,12 @@ class Spool:
         for one in pairs.to_pylist():
             if None not in one.values():
                 self._irq_names[one["irq"]][one["name"]] = None
+
+    def stack_id(self, frames: str) -> tuple[int, bool]:
+        """The number of a stack, by its frames as JSON, in all sources; and whether it is new."""
+        digest = blake2b(frames.encode(), digest_size=16).digest()
+        known = len(self._stack_ids)
+        return self._stack_ids.setdefault(digest, known + 1), len(self._stack_ids) > known
 
     def lost(self, ts: int, cpu: int | None, from_ts: int | None, count: int | None) -> None:
         """Take a gap: ``count`` events (None: not known) after ``from_ts`` (None: since ever) and before ``ts``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tracectl.recorder.import_spool import LONGEST_UNPARSED
@@ -25,10 +25,14 @@ _ADDRESS = re.compile(r"(?:0x)?[0-9a-f]{8,16}\s+(?=\S)")  # -v of BCC's tools, a
 
 
 class StackTotals(ABC):
-    """Makes rows of totals; each distinct stack becomes a row once."""
+    """Makes rows of totals; each distinct stack becomes a row once.
 
-    def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
+    Args:
+        stack_id: numbers a stack by its frames as JSON, and tells whether it is new.
+    """
+
+    def __init__(self, stack_id: Callable[[str], tuple[int, bool]]) -> None:
+        self._stack_id = stack_id
         self._line = 0
 
     @abstractmethod
@@ -50,12 +54,11 @@ class StackTotals(ABC):
             if stack:  # none at all: the text does not tell
                 names = [_name(frame) for frame in stack[:_MOST_FRAMES]]
                 folded = ";".join(names)
-                if folded not in self._ids:
-                    self._ids[folded] = len(self._ids) + 1
-                    frames_json = json.dumps([{"name": name} for name in names])
-                    yield {"kind": "stack", "ts": 0, "cpu": None, "stack_id": self._ids[folded], "folded": folded,
+                frames_json = json.dumps([{"name": name} for name in names])
+                row[column], new = self._stack_id(frames_json)
+                if new:
+                    yield {"kind": "stack", "ts": 0, "cpu": None, "stack_id": row[column], "folded": folded,
                            "frames": frames_json, "order": self._line}  # fmt: skip
-                row[column] = self._ids[folded]
         yield row
 
     def _unread(self, text: str) -> Row:
@@ -112,8 +115,8 @@ class OffTime(StackTotals):
     whose name stands at the end, then the microseconds.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, stack_id: Callable[[str], tuple[int, bool]]) -> None:
+        super().__init__(stack_id)
         self._clear()
 
     def _clear(self) -> None:
@@ -166,8 +169,8 @@ class MapDump(StackTotals):
     Which of two stacks is the kernel's cannot be seen: they stand as written, with ``--`` between them.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, stack_id: Callable[[str], tuple[int, bool]]) -> None:
+        super().__init__(stack_id)
         self._map: str | None = None
         self._stacks: list[list[str]] = []
         self._keys: list[str] = []
@@ -230,14 +233,14 @@ _IS_FOLDED = re.compile(rb"(?!.*\d\.\d{6}(?:\d{3})?: )[^\s#].* \d+\s*")
 _PASSED_OVER = re.compile(rb"#.*|WARNING: .*|\s*")
 
 
-def stack_reader(head: bytes) -> tuple[str, StackTotals] | None:
+def stack_reader(head: bytes, stack_id: Callable[[str], tuple[int, bool]]) -> tuple[str, StackTotals] | None:
     """What reads a text of totals by stack; None when it is none."""
     if _IS_OFF_TIME.search(head):
-        return "text of offcputime or offwaketime", OffTime()
+        return "text of offcputime or offwaketime", OffTime(stack_id)
     if _IS_MAP.search(head):
-        return "map dump of bpftrace", MapDump()
+        return "map dump of bpftrace", MapDump(stack_id)
     lines = [line for line in head.split(b"\n")[:20] if not _PASSED_OVER.fullmatch(line)]
     folded = [line for line in lines if _IS_FOLDED.fullmatch(line)]
     if len(folded) > len(lines) / 2 and folded[0] == lines[0] and any(b";" in line for line in folded):
-        return "folded stacks", FoldedStacks()
+        return "folded stacks", FoldedStacks(stack_id)
     return None

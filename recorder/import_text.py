@@ -10,14 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from tracectl.recorder.import_bytes import Block, Mask, Positions
+from tracectl.recorder.import_callchains import STACKED, CallChains
 from tracectl.recorder.import_context import Contexts
 from tracectl.recorder.import_heads import NONE, Heads, Names, read_heads, read_names
 from tracectl.recorder.import_kinds import (
     CODES,
     PLUGIN_LETTERS,
     PLUGIN_STATE,
+    SAMPLE,
     Source,
     inferred_template,
+    is_sample,
     known_templates,
     source_of,
 )
@@ -51,7 +54,8 @@ class TextReader:
 
     Attributes:
         lines: lines read so far.
-        stack_lines: lines of call chains, of which only the waker's context was taken.
+        stack_lines: lines of call chains.
+        chains: the chains among them that became stacks.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -59,6 +63,7 @@ class TextReader:
         self.lines = 0
         self.stack_lines = 0
         self._layouts: dict[str, list[Template]] = {}
+        self.chains = CallChains(spool)
         self._contexts = Contexts()
         self._marks = Marks()
         self._last_ts = 0
@@ -83,8 +88,10 @@ class TextReader:
         pending, self._open_losses = self._open_losses, []
         for cpu, since, count in pending:
             self._lost(heads, -1, cpu, since, count)
-        self._contexts.begin(block, heads, frames)
+        self._contexts.begin(block, heads, frames, self.chains.begin(block, heads, frames))
         unread = [self._events(block, heads, names), self._other_lines(block, heads, plain)]
+        unread.append(np.array(sorted(set(self.chains.unread)), np.int64))
+        self.chains.end()
         self._unparsed(block, heads, np.sort(np.concatenate(unread)))
         self.lines += len(block.starts)
         self._remember(heads)
@@ -134,8 +141,11 @@ class TextReader:
         groups = list(_groups(block, names, end))
         for _, which in groups:
             unread[which] = False
-        for name, which in self._without_marks(block, base, names, groups):
+        for name, group in self._without_marks(block, base, names, groups):
             source = source_of(name)
+            which = self._samples(block, base, names, name, group) if is_sample(name) else group
+            if not len(which):
+                continue
             parts, left = self._read_texts(block, source, names.text, end, which)
             unread[left] = True
             if source.kind == "sched_waking":
@@ -183,6 +193,13 @@ class TextReader:
                 lost.append(index)
         return heads.line[np.setdiff1d(which, np.array(lost, np.int64))]
 
+    def _samples(self, block: Block, base: _Base, names: Names, name: str, which: Positions) -> Positions:
+        """Give the spool the samples of what CPUs ran; returns the others, whose lines have more than a frame."""
+        good = self.chains.of_samples(which, names.text[which], block.ends[base.heads.line[which]])
+        if good.any():
+            self._add(base, Source(SAMPLE, name), which[good], {})
+        return which[~good]
+
     def _read_texts(
         self, block: Block, source: Source, start: Positions, end: Positions, which: Positions
     ) -> tuple[Parts, Positions]:
@@ -204,6 +221,8 @@ class TextReader:
         return parts + more + whole, left[:0]
 
     def _add(self, base: _Base, source: Source, indices: Positions, columns: Columns) -> None:
+        if source.kind in STACKED:
+            columns = columns | self.chains.columns(indices)
         if source.known:
             columns = _as_catalogue(columns, source, len(indices))
             if source.kind in ("softirq_entry", "softirq_exit"):

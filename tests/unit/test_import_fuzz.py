@@ -23,6 +23,11 @@ CPU:1 [LOST 30 EVENTS]
  perf  8372/8372 [001]  12.000347123:  1 sched:sched_stat_runtime: comm=perf pid=8372 runtime=55172 [ns]
 \tffffffff810b1234 net_rx_action+0x1c ([kernel.kallsyms])
 
+ perf  8372/8372 [001]  12.000347125:  1 cycles:u:
+\t    7f12ab34 operator()(int) const+0x1 (/x (deleted))
+\tno frame
+
+ perf  8372/8372 [001]  12.000347126:  1 cpu-clock:  ffffffff810b1234 [unknown] ([kernel.kallsyms])
    k:0-46    [002]  12.000348: sched_switch:   k:0:46 [120] W ==> sh:1642 [120]
  a-7 [000] ..s.. 12.000349: softirq_entry: vec=3 [action=NET_RX]\\n\\
  a-7 [000] .... 12.000350: sys_close(fd: 3)

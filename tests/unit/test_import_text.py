@@ -138,7 +138,8 @@ def test_context_by_call_chain(rows: Rows, chain: tuple[str, ...]) -> None:
     frames = "".join(f"\tffffffff810b1234 {name}+0x1c ([kernel.kallsyms])\n" for name in chain)
     first, last = rows(
         f"a 1 [000] 1.000000: sched:sched_waking: {WAKING}\n{frames}\n"
-        f"a 1 [000] 1.000001: sched:sched_waking: {WAKING}\n"
+        f"a 1 [000] 1.000001: sched:sched_waking: {WAKING}\n",
+        kind="sched_waking",
     )
     assert (first["context"], first.get("context_vec"), first["context_source"]) == (*CHAINS[chain], "stack")
     assert (last["context"], last["context_source"]) == ("unknown", "unknown")
