@@ -194,7 +194,7 @@ def _matched(word: str, typed: str) -> str | None:
 
 
 def _starts(text: str) -> Iterator[int]:
-    """Where the last word may begin: at an open quote, else after a space or sign, or at the word before that."""
+    """Where the last word may begin: at an open quote, else after a space or sign, or up to two words before that."""
     for quote in "\"'":
         if text.count(quote) % 2:
             yield text.rindex(quote)
@@ -202,9 +202,10 @@ def _starts(text: str) -> Iterator[int]:
     match = _WORD_END.search(text)
     assert match
     yield match.start()
-    before = re.search(r"(?<!\S)[a-z]+\s+$", text[: match.start()], re.IGNORECASE)
-    if before:
-        yield before.start()
+    for words in (1, 2):  # "in last", "not followed by"
+        before = re.search(rf"(?<!\S)([a-z]+\s+){{{words}}}$", text[: match.start()], re.IGNORECASE)
+        if before:
+            yield before.start()
 
 
 @dataclass(frozen=True)
@@ -251,21 +252,28 @@ class _State:
     def wants_number(self) -> bool:
         """Whether a column that is named here is added up or ranked."""
         before = [token.type for token in self.tokens if token.type not in ("COMMA", "NAME")]
-        return bool(before) and before[-1] in ("TOTAL", "PERCENTILE")
+        return bool(before) and before[-1] in ("TOTAL", "PERCENTILE", "_HISTOGRAM")
+
+    @property
+    def sizes(self) -> bool:
+        """Whether a column that is named here is put into buckets."""
+        return self.last == "_HISTOGRAM"
 
 
 def _words(state: _State, names: Names) -> Told:
     """Words that the parser accepts next."""
     words: Told = {}
     if "NOUN" in state.accepts:
-        words |= {noun.name: noun.row for noun in NOUNS}
+        nouns = [noun for noun in NOUNS if _can_be_inside(noun, state)]
+        words |= {noun.names[0]: noun.row for noun in nouns}
         words |= {name: "delays" for name in BY_NAME if name.startswith("runq latencies")}
     if {"UINT", "WORD", "STRING", "INT"} & state.accepts:
         words |= _values(state, names)
     if "NAME" in state.accepts and state.noun is not None:
         columns = list(names.columns(state.head, state.noun).values())
         if state.wants_number:  # durations first: they are what is mostly meant
-            columns = [column for column in columns if column.type in ("int", "real")]
+            types = ("int",) if state.sizes else ("int", "real")
+            columns = [c for c in columns if c.type in types and not (state.sizes and c.unit == "clock")]
             columns.sort(key=lambda column: column.unit != "ns")
         words |= {column.name: column.doc for column in columns}
     words |= _PERCENTILES if "PERCENTILE" in state.accepts else {}
@@ -276,6 +284,14 @@ def _words(state: _State, names: Names) -> Told:
         words |= dict.fromkeys(("100ms", "1s", "5s"), "a time: ns, us, ms, s, m, h")
     words |= {word: tells for word, tells in _keywords(state).items() if _makes_sense(word, state, names)}
     return words | ({"|": "then a stage: count, top, p99 …"} if "VBAR" in state.accepts else {})
+
+
+def _can_be_inside(noun: Noun, state: _State) -> bool:
+    """Whether a noun can stand here: in a relation only what is at a moment, behind ``during`` only what lasts."""
+    before = [token.type for token in state.tokens if token.type != "LPAR"]
+    if not before:
+        return True
+    return bool(noun.links) and (not before[-1].endswith("_DURING") or "end_seq" in noun.columns)
 
 
 def _keywords(state: _State) -> Told:
@@ -328,8 +344,8 @@ def _values(state: _State, names: Names) -> Told:
     noun = state.noun
     assert noun is not None
     vectors = {name.lower(): f"softirq {number}" for number, name in enumerate(SOFTIRQS)}
-    if state.last == "KIND_NOUN":
-        return {"vector": vectors, "kind": names.kinds}.get(noun.argument, {})
+    if state.last == "KIND_NOUN":  # the question's own noun, or one in a relation
+        return {"vector": vectors, "kind": names.kinds}.get(find(str(state.tokens[-1])).argument, {})
     if state.last in _BEFORE_VALUES:
         columns = [token for token in state.tokens if token.type == "NAME"]
         return _of_column(str(columns[-1]).lower() if columns else "", names)

@@ -53,6 +53,10 @@ def sql(question: str) -> tuple[str, dict[str, Any]]:
         (q.delays.during(q.softirqs("net_rx"), "anywhere"), "delays during softirqs net_rx anywhere"),
         (q.wakeups.followed_by(q.accepts.on(fd=3), "1ms"), "wakeups followed by accepts on fd 3 within 1ms"),
         (q.wakeups.not_followed_by(q.accepts, "1ms").count(), "wakeups not followed by accepts within 1ms | count"),
+        (
+            q.wakeups.of(tid=1).by("softirq").not_followed_by(q.accepts, within="1ms"),
+            "wakeups of tid 1 by softirq not followed by accepts within 1ms",
+        ),
         (q.sleeps.after_row(q.closes, "5ms", "same pid"), "sleeps after closes within 5ms same pid"),
         (q.delays.histogram(by="comm"), "delays | histogram dur by comm"),
         (q.wakeups.rate("1s"), "wakeups | rate 1s"),

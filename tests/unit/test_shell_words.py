@@ -61,6 +61,29 @@ def words(text: str, names: Names) -> list[str]:
         ("delays | li", ["delays | limit"]),
         ("delays | sum du", ["delays | sum dur"]),
         ("delays | count by comm | top 3 by ", [f"delays | count by comm | top 3 by {c}" for c in ("comm", "count")]),
+        ("wakeups dur", ["wakeups during"]),
+        ("wakeups not fo", ["wakeups not followed by"]),
+        ("wakeups followed by acc", ["wakeups followed by accepts"]),
+        (
+            "wakeups followed by accepts wi",
+            [f"wakeups followed by accepts with{c}" for c in (" stacks", " previous", "in")],
+        ),
+        ("wakeups after clo", ["wakeups after closes"]),
+        ("delays during softirqs ne", ["delays during softirqs net_tx", "delays during softirqs net_rx"]),
+        ("delays during (sof", ["delays during (softirqs"]),
+        ("wakeups followed by accepts within 1ms sa", ["wakeups followed by accepts within 1ms same"]),
+        ("wakeups not followed b", ["wakeups not followed by"]),
+        ("chai", ["chains"]),
+        ("chains of tid 18803 at", ["chains of tid 18803 at"]),
+        ("critical p", ["critical path"]),
+        ("stack t", ["stack totals"]),
+        ("sleeps with st", ["sleeps with stacks"]),
+        ("sleeps with stacks | fo", ["sleeps with stacks | folded"]),
+        ("wakeups on host ", ['wakeups on host "demo"']),
+        ("delays | hi", ["delays | histogram"]),
+        ("delays | histogram d", ["delays | histogram dur"]),
+        ("delays | ra", ["delays | rate"]),
+        ("@herd p", ["@herd port=", "@herd pid="]),
         ("@top", ["@top_delays"]),
         ("@top_delays n", ["@top_delays n="]),
         ("@nothing ", []),
@@ -74,7 +97,7 @@ def test_what_is_offered(text: str, full: list[str], names: Names) -> None:
 
 def test_at_the_begin_nouns_then_saved_questions(names: Names) -> None:
     offered = words("", names)
-    assert offered[: len(NOUNS)] == [noun.name for noun in NOUNS]
+    assert offered[: len(NOUNS)] == [noun.names[0] for noun in NOUNS]
     assert "@runqlat" in offered
 
 
@@ -83,6 +106,22 @@ def test_a_clause_is_offered_where_it_makes_sense(names: Names) -> None:
     assert "delays by" not in words("delays ", names) and "sleeps by" in words("sleeps ", names)
     assert "lost of" not in words("lost ", names)
     assert "closes on port" not in words("closes on ", names)
+
+
+def test_what_can_be_in_a_relation(names: Names) -> None:
+    """Rows at a moment; behind during only rows that last."""
+    assert {"wakeups followed by accepts", "wakeups followed by delays"} <= set(words("wakeups followed by ", names))
+    assert not {f"wakeups followed by {noun}" for noun in ("chains", "lost", "tasks")} & set(
+        words("wakeups followed by ", names)
+    )
+    during = words("wakeups not during ", names)
+    assert "wakeups not during sleeps" in during and "wakeups not during accepts" not in during
+
+
+def test_sizes_are_of_numbers_durations_first(names: Names) -> None:
+    offered = words("delays | histogram ", names)
+    assert offered[0] == "delays | histogram dur"
+    assert not {"delays | histogram ts", "delays | histogram comm"} & set(offered)
 
 
 def test_only_numbers_are_summed_durations_first(names: Names) -> None:
@@ -157,6 +196,13 @@ def test_any_text_is_taken(tokens: list[str], length: int) -> None:
         (("wakeups", "of", "comm"), "demo:wor", ["demo:worker_0", "demo:worker_1"]),
         (("sleeps", "in"), "st", ["state"]),
         (("@runqlat",), "o", ["over="]),
+        (("wakeups",), "dur", ["during"]),
+        (("wakeups", "followed", "by"), "acc", ["accepts"]),
+        (("wakeups", "not", "followed"), "b", ["by"]),
+        (("critical",), "p", ["path"]),
+        (("sleeps", "with"), "st", ["stacks"]),
+        (("delays", "during", "softirqs"), "net_r", ["net_rx"]),
+        (("@herd",), "p", ["port=", "pid="]),
         (("wakeups",), "|", []),
         (("nothing",), "", []),
     ],
