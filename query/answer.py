@@ -19,8 +19,8 @@ from tracectl.query.together import Part, plan_together, scene_in
 from tracectl.query.values import show_duration
 from tracectl.store.captures import CaptureSet
 from tracectl.store.database import Database, Result, quote_string
-from tracectl.store.errors import QueryError, StrictError
-from tracectl.store.relations import Relations, quote_name, views
+from tracectl.store.errors import StrictError
+from tracectl.store.relations import Relations, quote_name
 from tracectl.store.together import views_together
 
 if TYPE_CHECKING:
@@ -240,11 +240,6 @@ def _together(whole: CaptureSet, database: Database) -> Asked:
         parts.append(Part(member, relations, scene_in(whole, member, context), partial(loss_in, database, relations)))
 
     def compiled(query: Query, *, settled: bool = False) -> tuple[Plan, str]:
-        if query.noun.name in views() and views()[query.noun.name].walked:
-            raise QueryError(
-                "a walk stays on one host, in one capture", "name one capture", text=query.text,
-                start=query.noun_place.start, end=query.noun_place.end,
-            )  # fmt: skip
         made = plan_together(query, whole, parts, settled=settled)
         return made, ""
 

@@ -131,15 +131,28 @@ def _perf_body(event: Event) -> str:
 
 def _lost_sql(perf: bool, cpus: Iterable[int]) -> str:
     """The line, or lines, of a gap. One of no CPU in particular is one on each, and uncounted there."""
+    everywhere = ", ".join(_lost_line(perf, str(cpu), "CAST(NULL AS VARCHAR)") for cpu in cpus)
+    return (
+        f"CASE WHEN cpu IS NULL THEN concat_ws(chr(10), {everywhere}) ELSE {_lost_line(perf, 'cpu', 'lost_count')} END"
+    )
 
-    def one(cpu: str, count: str) -> str:
-        if perf:
-            head = f"printf('%16s %7d [%03d] %5d.%09d: ', ':-1', -1, {cpu}, {_SECONDS})"
-            return f"concat({head}, 'PERF_RECORD_LOST', ' lost ' || {count})"
-        return f"concat('CPU:', {cpu}, ' [LOST ', {count} || ' ', 'EVENTS]')"
 
-    everywhere = ", ".join(one(str(cpu), "CAST(NULL AS VARCHAR)") for cpu in cpus)
-    return f"CASE WHEN cpu IS NULL THEN concat_ws(chr(10), {everywhere}) ELSE {one('cpu', 'lost_count')} END"
+def _inside_sql(perf: bool) -> str:
+    """A line before each event that lies within a gap: of one stream, which these texts cannot say.
+
+    Readers take the gap to begin at the line before the one that tells of it.
+    """
+    where = "(gap.cpu = capture.cpu OR gap.cpu IS NULL) AND gap.from_ts < capture.ts AND capture.ts < gap.ts"
+    line = _lost_line(perf, "capture.cpu", "CAST(NULL AS VARCHAR)", "capture.ts")
+    return f"CASE WHEN EXISTS (SELECT 1 FROM gap_times AS gap WHERE {where}) THEN {line} || chr(10) ELSE '' END"
+
+
+def _lost_line(perf: bool, cpu: str, count: str, ts: str = "ts") -> str:
+    if perf:
+        seconds = f"{ts} // 1000000000, {ts} % 1000000000"
+        head = f"printf('%16s %7d [%03d] %5d.%09d: ', ':-1', -1, {cpu}, {seconds})"
+        return f"concat({head}, 'PERF_RECORD_LOST', ' lost ' || {count})"
+    return f"concat('CPU:', {cpu}, ' [LOST ', {count} || ' ', 'EVENTS]')"
 
 
 def _lines_sql(source: Source, perf: bool, asked: bool) -> str:
@@ -152,8 +165,9 @@ def _lines_sql(source: Source, perf: bool, asked: bool) -> str:
     head = _PERF_HEAD if perf else _FTRACE_HEAD
     kinds = ", ".join(quote_string(kind) for kind in ("lost", *(event.kind for event in events)))
     wanted = " AND seq IN (SELECT seq FROM wanted)" if asked else ""
+    event = f"{head} || CASE kind {cases} END" if asked else f"{_inside_sql(perf)} || {head} || CASE kind {cases} END"
     return (
-        f"SELECT CASE kind WHEN 'lost' THEN {lost} ELSE {head} || CASE kind {cases} END END || chr(10) AS line\n"
+        f"SELECT CASE kind WHEN 'lost' THEN {lost} ELSE {event} END || chr(10) AS line\n"
         f"FROM capture WHERE seq BETWEEN $first AND $last AND kind IN ({kinds}){wanted} ORDER BY seq"
     )
 
@@ -196,6 +210,7 @@ def _write_lines(stream: IO[bytes], source: Source, *, perf: bool, asked: bool) 
     # As harmless(), in SQL. Perfetto takes </script> for the end of a systrace page.
     clean = f"replace({escaped_sql('s')}, '</', '\\x3c/')"
     source.database.execute(f"CREATE OR REPLACE TEMP MACRO clean(s) AS {clean}")
+    source.keep("gap_times", ["capture"], "SELECT cpu, from_ts, ts FROM capture WHERE kind = 'lost' AND from_ts < ts")
     for page in source.pages(["capture"], _lines_sql(source, perf, asked)):
         for part in line_bytes(page.column("line")):
             stream.write(part)
