@@ -11,6 +11,7 @@ help:
 	@echo 'make demo     record a small workload live (root) or take the sample capture; three questions and their answers'
 	@echo 'make test     set up, then static checks and all tests'
 	@echo 'make test-vm  the same where kprobes work: stock kernels under QEMU (root; ten minutes, more the first time)'
+	@echo 'make test-lowest  with the oldest versions of libraries that pyproject.toml allows (two minutes)'
 	@echo 'make crash    kill recordings at many moments, damage captures in many places (root; some minutes)'
 	@echo 'make bench    measure the recorder beside its peers (root)'
 	@echo 'make lint     ruff and mypy'
@@ -60,6 +61,23 @@ test: setup lint
 	  || { echo 'tracectl: once more, what failed'; $(BIN)/python -m pytest --last-failed tests/kernel; }
 	@echo 'tracectl: all tests passed'
 
+# With the oldest versions that pyproject.toml allows: files (duckdb, pyarrow, numpy), language (lark), terminal (click,
+# rich). They have no wheels for Python after 3.12; where there is only such a one, nothing older can be installed either.
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/unit/test_store_parquet.py tests/unit/test_store_database.py tests/unit/test_store_writer.py \
+  tests/unit/test_relations.py tests/unit/test_query_plan.py tests/unit/test_api.py tests/unit/test_cli_render.py \
+  tests/unit/test_cli_help.py tests/unit/test_recorder_decode.py tests/golden/test_questions.py \
+  tests/golden/test_scheduling.py tests/golden/test_wakers.py
+
+.PHONY: test-lowest
+test-lowest: $(READY)
+	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+	  echo 'tracectl: the oldest versions need Python 3.11 or 3.12: not tested'; exit 0; fi; \
+	$(BIN)/python -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$($(BIN)/python .ci/lowest.py) --editable '.[test]' && \
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider $(LOWEST_TESTS) && \
+	echo 'tracectl: all tests with the oldest versions passed'
+
 # Boots Debian 12 and 13 with their own kernels and BCC. Images are built once, in build/vm.
 .PHONY: test-vm
 test-vm: setup
@@ -88,4 +106,4 @@ soundness: $(READY)
 	@$(BIN)/python tests/property/real.py $(or $(CAPTURE),examples/sample.parquet)
 
 clean:
-	rm -rf $(VENV) build dist tracectl.egg-info demo.parquet demo.parquet.recording
+	rm -rf $(VENV) $(LOWEST) build dist tracectl.egg-info demo.parquet demo.parquet.recording

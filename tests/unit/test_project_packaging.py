@@ -25,6 +25,16 @@ def tracked() -> list[str]:
     return [name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
 
 
+def test_the_lowest_versions_are_those_of_pyproject() -> None:
+    """What ``make test-lowest`` installs: each dependency, pinned to its lower bound."""
+    done = subprocess.run([sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True)
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    listed = project.partition("\ndependencies = [")[2].partition("]")[0]
+    pinned = done.stdout.split()
+    assert len(pinned) == listed.count(">=")
+    assert all(f'"{pin.replace("==", ">=")}' in listed for pin in pinned)
+
+
 def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     for name in tracked():
