@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tracectl.query.bounds import MATCH, UNDETERMINED, Loss
+from tracectl.query.bounds import MATCH, Loss
 from tracectl.query.compile import parse, plan
 from tracectl.query.hints import absent
 from tracectl.query.hosts import chosen
@@ -280,7 +280,7 @@ def _run(database: Database, head: str, made: Plan) -> tuple[Result, Qualificati
     undetermined = 0
     if made.select.qualified:
         table = database.keep(sql, made.parameters)
-        ((undetermined,),) = database.execute(f"SELECT COALESCE(MAX({UNDETERMINED}), 0) FROM {table}").rows()
+        ((undetermined,),) = database.execute(made.select.count_undetermined(table)).rows()
         sql = f"SELECT {{}} FROM {table}" + (f" WHERE {MATCH}" if made.select.group != [] else "")
     elif made.open_rows:
         # A stage stands around those before it, and no longer tells what was left open below.

@@ -7,6 +7,7 @@ from tracectl.store.relations import views
 
 _STEPS = "thread_steps"
 _ALL = "FROM steps\nWINDOW"
+_MADE = "WITH steps AS ("
 # Nouns whose rows are steps of a thread, with the pid and the comm of that very step.
 _MADE_OF_STEPS = frozenset({"delays", "sleeps"})
 
@@ -25,6 +26,9 @@ def push_threads_down(plan: Plan) -> None:
     ):
         return
     text = views()[_STEPS].sql
-    assert _ALL in text
-    kept = f"FROM (SELECT * FROM steps WHERE tid IN (SELECT tid FROM steps WHERE {plan.thread_sql})) AS steps\nWINDOW"
+    assert _ALL in text and _MADE in text
+    asked = f"SELECT DISTINCT tid FROM steps WHERE {plan.thread_sql}"
+    kept = f"FROM (SELECT * FROM steps WHERE tid IN ({asked})) AS steps\nWINDOW"
+    # Read twice, so DuckDB would first keep the steps of all threads.
+    text = text.replace(_MADE, "WITH steps AS NOT MATERIALIZED (")
     plan.given[_STEPS] = text.replace(_ALL, kept)

@@ -70,10 +70,22 @@ class Select:
 
     @property
     def _undetermined(self) -> str:
-        """SQL for the rows of which one cannot tell whether, or where, they are in the answer."""
+        """SQL for the number of rows of which one cannot tell whether, or where, they are in the answer."""
         tests = [f"{MATCH} IS NULL"] * self.tri + ["NOT certain"] * self.any_group
+        if self._each_tells:
+            return f"CASE WHEN {' OR '.join(tests)} THEN 1 ELSE 0 END"
         count = f"COUNT(*) FILTER (WHERE {' OR '.join(tests)})"
         return f"{count} OVER ()" if self.group is None else f"CAST(SUM({count}) OVER () AS BIGINT)"
+
+    @property
+    def _each_tells(self) -> bool:
+        """Whether ``undetermined_`` is of each row, since all rows are there: counting in a window costs more."""
+        return self.group is None and self.limit is None
+
+    def count_undetermined(self, table: str) -> str:
+        """The statement that counts the undetermined rows in a table of this one's rows."""
+        total = "SUM" if self._each_tells else "MAX"
+        return f"SELECT CAST(COALESCE({total}({UNDETERMINED}), 0) AS BIGINT) FROM {table}"
 
     def around(self) -> Select:
         """A SELECT of all of this one's rows and columns, in its order."""

@@ -185,6 +185,8 @@ class Database:
             "SET autoload_known_extensions = false",
             "SET TimeZone = 'UTC'",
             "SET enable_progress_bar = false",
+            # A question is several statements; DuckDB reads the footer again when the file has another time.
+            "SET parquet_metadata_cache = true",
         ):
             self.connection.execute(setting)
 

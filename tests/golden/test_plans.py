@@ -62,3 +62,13 @@ def test_only_the_columns_of_the_question_are_read(sample: Capture) -> None:
     text = plan_text(sample, ask(sample, "wakeups of tid 18809 | count"))
     for column in ("next_comm", "prev_state", "saddr", "target_prio"):
         assert column not in text
+
+
+def test_steps_of_other_threads_are_not_kept(sample: Capture) -> None:
+    text = plan_text(sample, ask(sample, "delays of pid 18810 | p99 dur"))
+    assert "MATERIALIZED" not in text and "CTE" not in text
+
+
+def test_rows_that_may_match_are_counted_without_a_window(sample: Capture) -> None:
+    answer = ask(sample, "wakeups of tid 18809 by softirq")
+    assert answer.plan.select.qualified and "OVER" not in answer.plan.select.sql()

@@ -270,3 +270,12 @@ def test_quoting_reads_back() -> None:
         for text in ("it's", "''", "a\nb", "\\", "%_", ""):
             assert connection.execute(f"SELECT {quote_string(text)}").fetchall() == [(text,)]
     assert quote_path(Path("/a*[b]?")) == "'/a[*][[]b][?]'"
+
+
+def test_a_file_that_was_replaced_is_read_again(path: Path, tmp_path: Path) -> None:
+    with Database([path]) as database:
+        statement = f"SELECT ts FROM {source_sql([path])} ORDER BY ts"
+        assert database.execute(statement).rows() == [(1,)]
+        many = [{**ROW, "ts": ts} for ts in range(2, 5_000)]
+        write_rows(tmp_path / "new.parquet", many).replace(path)
+        assert database.execute(statement).rows() == [(ts,) for ts in range(2, 5_000)]
