@@ -47,9 +47,14 @@ under: "under" DURATION
         _lasting(self, plan, "<", "under")
 
 
+# Columns that hold states of TCP, which are written in capitals.
+_TCP_STATES = {"new_state", "tcp_state"}
+
+
 class InState(Clause):
     """Rows about this state: of a sleep (S, D, I), the one that a run or a switch ended in (R, R+, S, D, …), the new
-    one of a connection (ESTABLISHED, CLOSE, …). ``R`` does not include ``R+`` (preempted).
+    one of a connection or the socket's at a callback (ESTABLISHED, CLOSE, …, in any case). ``R`` does not include
+    ``R+`` (preempted).
     """
 
     rule = "in_state"
@@ -64,5 +69,5 @@ in_state: "in state" name
             with_state = listed(noun.name for noun in NOUNS if noun.state)
             raise plan.error(f"{plan.noun.name} have no state", f'"in state" goes with {with_state}', self.place)
         name = name_of(tree_in(self.node))
-        text = name.text.upper() if plan.noun.name == "connections" else name.text
+        text = name.text.upper() if plan.noun.state in _TCP_STATES else name.text
         plan.condition(f"{plan.noun.state} = {plan.parameter(text)}", f'in state "{text}"')

@@ -103,6 +103,12 @@ def trace() -> Trace:
     return Trace()
 
 
+@pytest.fixture(scope="session")
+def new_trace() -> type[Trace]:
+    """Makes empty traces, for fixtures that live longer than a test."""
+    return Trace
+
+
 @pytest.fixture
 def capture_of(tmp_path: Path) -> Callable[[Trace], Capture]:
     """Makes a capture of a trace."""
