@@ -19,7 +19,7 @@ class Noun:
         subjects: (tid, pid, comm) columns of the threads that a row is about: ``of`` means any of them.
         state: the column that ``in state`` means; empty: none.
         argument: what a word after the noun picks: ``vector`` (softirqs net_rx), ``kind`` (events sched_waking),
-            ``function`` (calls do_mount).
+            ``function`` (calls do_mount), ``name`` (syscalls read).
         unknown: a column that rows may not know even where nothing was lost: a comparison leaves those open.
         links: columns that can tie a row to one of another noun, the best first; none: a row is at no moment.
         order: columns that put the rows in an order which is the same every time.
@@ -127,6 +127,12 @@ NOUNS: tuple[Noun, ...] = (
             "critical path of tid 4449 between 20s and 21s",
             "critical path of tid 4449 between 20s and 21s | sum dur by what, comm, ran_comm",
         ),
+    ),
+    Noun(
+        "syscalls",
+        ("syscalls", "syscall"),
+        argument="name",
+        examples=("syscalls read over 1ms of pid 4182", "syscalls where error > 0 | count by name, error"),
     ),
     Noun("samples", ("samples", "sample"), examples=("samples | count by comm",)),
     Noun(

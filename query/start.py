@@ -63,7 +63,7 @@ def start(query: Query, scene: Scene, parameters: dict[str, Value]) -> Plan:
     made.require(view.needs, noun.name, query.noun_place)
     chains.begin(made)
     if query.argument is not None:
-        pick = _pick_function if noun.argument == "function" else _pick_vector
+        pick = _pick_vector if noun.argument == "vector" else _pick_name
         pick(made, query.argument)
     return made
 
@@ -83,9 +83,10 @@ def _pick_vector(made: Plan, token: Token) -> None:
     made.condition(f"vec = {made.parameter(vector)}", f"softirq {SOFTIRQS[vector]}")
 
 
-def _pick_function(made: Plan, token: Token) -> None:
+def _pick_name(made: Plan, token: Token) -> None:
     name = Name(string_of(token), place_of(token))
-    made.condition(name_condition(made, quote_name("function"), name), f"function {name.text}")
+    column = made.noun.argument
+    made.condition(name_condition(made, quote_name(column), name), f"{column} {name.text}")
 
 
 def _start_events(query: Query, scene: Scene, parameters: dict[str, Value]) -> Plan:

@@ -25,7 +25,7 @@ from tracectl.recorder.probes import Probes
 from tracectl.recorder.program import STACK
 from tracectl.recorder.ring import PAGE_SIZE
 from tracectl.recorder.selection import Selection
-from tracectl.recorder.snapshot import irq_names, machine
+from tracectl.recorder.snapshot import irq_names, machine, syscall_names
 from tracectl.recorder.stacks import Spaces
 from tracectl.recorder.writing import Writer, drop_of
 from tracectl.store.errors import RecordError, TracectlError
@@ -381,7 +381,7 @@ def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
         missing=selection.missing,
         extra_events=[event_to_json(event) for event in selection.events if event.stream == EXTRA],
         filled=selection.filled,
-        names={"irq": irq_names()},
+        names={"irq": irq_names()} | ({"syscall": syscall_names()} if "sys_enter" in selection.tracepoints else {}),
         complete=False,
         breaks_declared=SWITCH in selection.tracepoints and not probes.task_filter,
     )

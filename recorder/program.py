@@ -6,6 +6,7 @@ in (interrupts, ep_poll_callback), emit a row.
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -270,6 +271,7 @@ class _Generator:
         """Replace the catalogue's vocabulary by C."""
         text = re.sub(r"OFFSET\(([\w.|]+)\)", lambda m: str(self._offset(m[1])), text)
         text = re.sub(r"\bARG\((\d)\)", r"ctx->args[\1]", text)
+        text = re.sub(r"\bCOMPAT\b", _COMPAT.get(platform.machine(), "0"), text)
         return re.sub(
             r"BTF\((s32|u64), ([^,]+), ([\w.|]+)\)",
             lambda m: f"read_{m[1]}((u64){m[2]} + {self._offset(m[3])})",
@@ -280,6 +282,11 @@ class _Generator:
         return self.btf.offset(*paths.split("|"))
 
 
+# A flag of the thread, set while a 32-bit call runs: TS_COMPAT of x86; TIF_32BIT of arm64, for good.
+_COMPAT = {
+    "x86_64": "(BTF(s32, bpf_get_current_task(), task_struct.thread_info.status) >> 1 & 1)",
+    "aarch64": "(BTF(u64, bpf_get_current_task(), task_struct.thread_info.flags) >> 22 & 1)",
+}
 _COMM_OF = """
 static __always_inline int comm_of(u64 task) {
     u64 name[2] = {};

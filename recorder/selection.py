@@ -48,7 +48,7 @@ class Selection:
 
 
 def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
-    """Resolve what ``record -e`` names; nothing named means every group but ``profile``.
+    """Resolve what ``record -e`` names; nothing named means every group but ``syscall`` and ``profile``.
 
     The ``task`` group is always recorded: it is cheap, and identifies threads.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tracectl.recorder.bpf import load_bcc
 from tracectl.recorder.filters import cgroup_of, threads
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -45,6 +48,24 @@ def irq_names() -> dict[str, str]:
         columns = rest.split(maxsplit=cpus + 2)  # a count per CPU, the chip, its own number with the trigger, the names
         if number.strip().isdigit() and len(columns) > cpus + 2:
             names[number.strip()] = columns[-1].strip()
+    return names
+
+
+def syscall_names() -> dict[str, str]:
+    """Number of a system call -> its name: from BCC's table, and from the C library's ``asm/unistd_64.h`` if installed.
+
+    BCC's own table is that of x86-64. A machine of which neither knows has no names.
+    """
+    names = {}
+    if platform.machine() == "x86_64":
+        load_bcc()
+        table = importlib.import_module("bcc.syscall").syscalls
+        names = {str(number): bytes(name).decode("ascii") for number, name in table.items()}
+    for place in (f"/usr/include/{platform.machine()}-linux-gnu/asm", "/usr/include/asm"):
+        header = Path(place, "unistd_64.h")
+        if header.is_file():
+            found = re.findall(r"^#define __NR_(\w+) (\d+)$", header.read_text("ascii", "replace"), re.MULTILINE)
+            return names | {number: name for name, number in found}
     return names
 
 

@@ -11,7 +11,8 @@ C expressions are a small vocabulary that the recorder expands:
 - ``CALLBACK(member)``: of the innermost ep_poll_callback that runs on this CPU: ``struct callback`` in
   recorder/epoll.c,
 - ``ENDPOINT(member)``: of its socket, or of the one at ``Event.endpoint``: ``struct endpoint`` there,
-- ``KSTACK``, ``USTACK``: call stacks.
+- ``KSTACK``, ``USTACK``: call stacks,
+- ``COMPAT``: 1 while the thread is in a 32-bit system call of a 64-bit kernel.
 
 Probes that can fire inside an interrupt are raw: the kernel skips a classic tracepoint's BPF program when an interrupt
 arrives while another one runs on that CPU, and the event is gone (kernel/trace/bpf_trace.c, ``trace_call_bpf``).

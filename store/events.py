@@ -47,16 +47,16 @@ __all__ = [
 FORMAT_MAJOR = 1
 FORMAT_MINOR = 0
 
-_RECORDED = kinds.SCHED + kinds.TASK + kinds.IRQS + kinds_io.EPOLL + kinds_io.NET + kinds_io.PROFILE
+_RECORDED = kinds.SCHED + kinds.TASK + kinds.IRQS + kinds_io.EPOLL + kinds_io.NET + kinds_io.SYSCALL + kinds_io.PROFILE
 _IMPORTED = kinds_imported.FUNCTION + kinds_imported.TOTAL
 CATALOGUE: tuple[Event, ...] = _RECORDED + _IMPORTED + bookkeeping.ENTRIES
 KINDS: dict[str, Event] = {event.kind: event for event in CATALOGUE}
 GROUPS: dict[str, tuple[str, ...]] = {
     stream: tuple(event.kind for event in CATALOGUE if event.stream == stream)
-    for stream in ("sched", "task", "irq", "epoll", "net", "profile")
+    for stream in ("sched", "task", "irq", "epoll", "net", "syscall", "profile")
 }
 # What is recorded when nothing is asked for by name.
-DEFAULT_GROUPS = tuple(group for group in GROUPS if group != "profile")
+DEFAULT_GROUPS = tuple(group for group in GROUPS if group not in ("syscall", "profile"))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ class Inside:
         cgroups = tuple(rest.removeprefix(_MOUNT).rstrip("/") for word, _, rest in parts if word == "cgroup")
         return cls(frozenset(numbers), comms, cgroups)
 
+    @property
+    def by_change(self) -> bool:
+        """Whether it depends on what a living thread can change."""
+        return bool(self.comms or self.cgroups)
+
     def sql(self, tid: str, pid: str, comm: str) -> str:
         """A condition on a thread that is true for those inside, and false where that is not known."""
         tests = [f"{tid if what == 'tid' else pid} = {number}" for what, number in sorted(self.numbers)]
@@ -80,13 +85,28 @@ class Inside:
         return any(value == path or fixed.startswith(path + "/") for path in self.cgroups)
 
 
+# Calls by which a thread can go out of a filter by name or cgroup and into it again: the recorded return may be that of
+# a later call. A call without a name may be any.
+_LEAVING = (
+    "(name IN ('prctl', 'execve', 'execveat', 'write', 'writev', 'pwrite64', 'pwritev', 'pwritev2', 'io_uring_enter')"
+    " OR name LIKE 'compat:%' OR TRY_CAST(name AS BIGINT) IS NOT NULL)"
+)
+
+
 def only_inside(view: View, text: str) -> str:
     """The SELECT of a relation in a filtered recording."""
+    filter_ = Inside.of(text)
+    if view.name == "syscalls":
+        numbers = Inside(filter_.numbers, (), ()).sql("tid", "pid", "comm")
+        return _judged(view, f"certain AND ({numbers} OR NOT {_LEAVING})") if filter_.by_change else view.sql
     if view.name not in _PAIRED:
         return view.sql
     # Other threads than the one asked about, and who had a CPU meanwhile, need not be in the recording.
     own = "depth = 0 AND what <> 'runnable' AND " if view.walked else ""
-    inside = f"certain AND {own}{Inside.of(text).sql(*_PAIRED[view.name])}"
+    return _judged(view, f"certain AND {own}{filter_.sql(*_PAIRED[view.name])}")
+
+
+def _judged(view: View, inside: str) -> str:
     columns = [
         f"CASE WHEN {inside} THEN {name} END AS {name}" if column.derived else name
         for name, column in view.columns.items()

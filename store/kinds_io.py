@@ -95,6 +95,27 @@ NET = (
     ),
 )
 
+_ID = Field("id", S64, "system call number; -1 at a return that the kernel does not tell it of", "args->id")
+_SYSCALL_EXAMPLE = "syscalls read over 1ms"
+SYSCALL = (
+    Event(
+        "sys_enter",
+        "syscall",
+        "a system call begins",
+        ("raw_syscalls:sys_enter",),
+        (_ID, Field("compat", S32, "1: a 32-bit call, whose numbers mean other calls; else 0", "COMPAT")),
+        example=_SYSCALL_EXAMPLE,
+    ),
+    Event(
+        "sys_exit",
+        "syscall",
+        "a system call returns; of a new thread also the call that made it",
+        ("raw_syscalls:sys_exit",),
+        (_ID, RET),
+        example=_SYSCALL_EXAMPLE,
+    ),
+)
+
 PROFILE = (
     Event(
         "cpu_sample",

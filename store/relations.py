@@ -239,6 +239,7 @@ _GENERATED = frozenset(
         "cpus",
         "softirq_names",
         "irq_names",
+        "syscall_names",
         "tcp_states",
         "vector_contexts",
         "events",
@@ -356,7 +357,8 @@ class Relations:
         makers: dict[str, Callable[[], str]] = {
             "capture": self._capture,
             "events": self._events,
-            "irq_names": self._irq_names,
+            "irq_names": lambda: self._names("irq", "irq"),
+            "syscall_names": lambda: self._names("syscall", "id"),
             "streams": lambda: _constants("stream", [(s,) for s in sorted(self.capture.streams)], ("VARCHAR",)),
             "kind_streams": lambda: _constants("kind stream", self._kind_streams(), ("VARCHAR", "VARCHAR")),
             "recorded": lambda: _constants("kind", [(kind,) for kind in sorted(self.capture.kinds)], ("VARCHAR",)),
@@ -374,10 +376,11 @@ class Relations:
         kept = [kind for kind, event in self.capture.catalogue.events.items() if event.bookkeeping]
         return f"SELECT *\nFROM capture\nWHERE kind NOT IN ({', '.join(quote_string(kind) for kind in kept)})"
 
-    def _irq_names(self) -> str:
+    def _names(self, of: str, number: str) -> str:
         # From the footer alone: what the events say depends on which of them were lost.
-        recorded = self.capture.footer.names.get("irq", {})
-        return _constants("irq name", [(int(irq), text) for irq, text in recorded.items()], ("INTEGER", "VARCHAR"))
+        recorded = self.capture.footer.names.get(of, {})
+        names = [(int(key), text) for key, text in recorded.items()]
+        return _constants(f"{number} name", names, ("INTEGER", "VARCHAR"))
 
     def _capture(self) -> str:
         present = self.capture.columns

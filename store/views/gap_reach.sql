@@ -6,6 +6,7 @@
 WITH joined AS (
     SELECT stream, from_ts, ts FROM gaps
     UNION ALL SELECT 'epoll+sched', from_ts, ts FROM gaps WHERE stream IN ('epoll', 'sched')
+    UNION ALL SELECT 'syscall+task', from_ts, ts FROM gaps WHERE stream IN ('syscall', 'task')
 ),
 grouped AS (SELECT stream, from_ts, MAX(ts) AS ts FROM joined GROUP BY stream, from_ts)
 SELECT

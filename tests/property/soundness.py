@@ -113,6 +113,7 @@ _CLAUSES = (
     "where context != task", "where context_vec in (0, 1)", "where end_ts < 30ns", "where comm = t1",
     "where start_ts is null",
     "where end_ts is null", "where source = handler", "where tid in (1, 2)", "where name = NET_RX",
+    "where error = 1", "where ret is null",
 )  # fmt: skip
 _GROUPS = (
     "tid", "cpu", "comm", "pid", "cause", "end_state", "context", "state", "name", "prev_state", "next_pid", "source",

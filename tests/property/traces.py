@@ -50,6 +50,7 @@ FOCUS: dict[str, tuple[str, str]] = {
     "closes": ("sys_enter_close", "epoll"),
     "connections": ("inet_sock_set_state", "net"),
     "tasks": ("sched_process_fork sched_wakeup_new sched_process_exit sched_switch sched_waking", "task sched"),
+    "syscalls": ("sys_enter sys_enter sys_exit sys_exit sched_process_exit sched_process_exec", "syscall task"),
     "events": ("sched_switch softirq_entry sys_enter_close", "sched irq epoll"),
 }
 
@@ -66,6 +67,7 @@ RELATED: dict[str, tuple[str, str]] = {
     "wakeups delays sleeps runs closes": (
         "sched_switch sched_switch sched_switch sched_waking sched_wakeup_new sys_enter_close", "sched epoll",
     ),
+    "syscalls wakeups": ("sys_enter sys_enter sys_exit sys_exit sched_process_exit sched_waking", "syscall task sched"),
     "delays sleeps": ("sched_switch sched_switch sched_switch sched_waking", "sched"),
     "epolls accepts wakeups": ("sched_waking sys_exit_epoll_wait sys_exit_accept4", "epoll sched"),
     "connections events": ("inet_sock_set_state sys_enter_close", "net epoll"),
@@ -193,6 +195,8 @@ def _fields(step: Step, tid: int, spans: bool) -> Row:
         "sys_exit_epoll_wait": {"ret": about}, "sys_exit_epoll_pwait": {"ret": -4},
         "sys_exit_accept4": {"ret": about - 1},
         "sys_enter_close": {"fd": about},
+        "sys_enter": {"id": about // 2, "compat": 0}, "sys_exit": {"id": (0, 0, -1)[about], "ret": about - 1},
+        "sched_process_exec": {"old_tid": other},
         "inet_sock_set_state": {"old_state": 1, "new_state": about + 2, "sport": 80, "dport": about, "socket": about},
     }.get(kind, {})  # fmt: skip
 

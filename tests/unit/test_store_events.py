@@ -99,7 +99,7 @@ RAW = (
     r"((ENDPOINT|CALLBACK)\(\w+\)|ARG\(\d\)|ARG\(\d\) \+ OFFSET\(@\)|BTF\((s32|u64), ARG\(\d\), @\)"
     r"|CONTEXT|CONTEXT_VEC|PROBE|KSTACK|USTACK)"
 ).replace("@", r"\w+(\.\w+)+(\|\w+(\.\w+)+)*")
-CLASSIC = r"((\(s64\))?args->\w+|DATA_LOC\(\w+\)|PROBE)"
+CLASSIC = r"((\(s64\))?args->\w+|DATA_LOC\(\w+\)|PROBE|COMPAT)"
 
 
 @EACH_RECORDED
