@@ -28,6 +28,7 @@ def whole(trace: Any) -> Any:
         row["seq"] = 10 * number
     clocks = [{"ts": START, "boottime": START, "realtime": 1_651_648_335_000_000_000}]
     trace.options |= {"start_ts": START, "end_ts": END, "clocks": clocks, "host": "web-1"}
+    trace.options["names"] = {"syscall": {"0": "read", "202": "futex"}}
     return trace
 
 
@@ -70,9 +71,11 @@ def _handover(trace: Any) -> None:
 
 
 def _disk(trace: Any) -> None:
-    """A slow device interrupt wakes ``db``."""
+    """A slow device interrupt wakes ``db``, which reads, and then waits in a call that does not return."""
     trace.irq(1200, 1230, 1, 12, "nvme0q1").waking(1210, 1, "idle", DB, "hardirq", 12)
-    trace.switch(1240, 1, "idle", "R", DB).switch(1260, 1, DB, "S", "idle")
+    trace.switch(1240, 1, "idle", "R", DB)
+    trace.event(1245, 1, "sys_enter", DB, id=0, compat=0).event(1252, 1, "sys_exit", DB, id=0, ret=-4)
+    trace.event(1258, 1, "sys_enter", DB, id=202, compat=0).switch(1260, 1, DB, "S", "idle")
 
 
 def lossy(trace: Any) -> Any:
@@ -84,7 +87,7 @@ def lossy(trace: Any) -> Any:
 
 
 def _lose(trace: Any, stream: str, cpu: int, first: int, last: int) -> None:
-    prefixes = {"sched": ("sched_switch", "sched_wak"), "irq": ("softirq", "irq_", "hrtimer"), "epoll": ("sys_", "ep_")}
+    prefixes = {"sched": ("sched_switch", "sched_wak"), "irq": ("softirq", "irq_", "hrtimer"), "epoll": ("sys_exit_", "sys_enter_c", "ep_")}
     ring = [row for row in trace.rows if row["cpu"] == cpu and row["kind"].startswith(prefixes[stream])]
     gone = [row for row in ring if first <= row["ts"] <= last]
     assert gone
