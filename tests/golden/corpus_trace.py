@@ -87,7 +87,11 @@ def lossy(trace: Any) -> Any:
 
 
 def _lose(trace: Any, stream: str, cpu: int, first: int, last: int) -> None:
-    prefixes = {"sched": ("sched_switch", "sched_wak"), "irq": ("softirq", "irq_", "hrtimer"), "epoll": ("sys_exit_", "sys_enter_c", "ep_")}
+    prefixes = {
+        "sched": ("sched_switch", "sched_wak"),
+        "irq": ("softirq", "irq_", "hrtimer"),
+        "epoll": ("sys_exit_", "sys_enter_c", "ep_"),
+    }
     ring = [row for row in trace.rows if row["cpu"] == cpu and row["kind"].startswith(prefixes[stream])]
     gone = [row for row in ring if first <= row["ts"] <= last]
     assert gone
