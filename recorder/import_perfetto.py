@@ -1,8 +1,8 @@
 """Perfetto's protobuf traces: the kernel's events in them (ftrace bundles, also compact ones) and names of threads.
 
-Read with the classes of the ``perfetto`` package. Tracks, slices and counters of other data sources are passed over and
-counted. In a compact bundle, the thread that leaves a CPU or wakes another is the one that the switch before brought
-in. The softirq that a wakeup happened in is looked up at the end, since it may be in a later packet.
+Read with the classes of the ``perfetto`` package. Track events go to :mod:`import_tracks`; packets of other sources are
+passed over and counted. In a compact bundle, the thread that leaves a CPU or wakes another is the one that the switch
+before brought in. The softirq that a wakeup happened in is looked up at the end, since it may be in a later packet.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import Any
 
 from tracectl.recorder.import_spool import LONGEST_UNPARSED
+from tracectl.recorder.import_tracks import TAKEN, Tracks
 from tracectl.store.errors import RecordError, UserError
 from tracectl.store.events import KINDS
 
@@ -109,13 +110,15 @@ class PerfettoTrace:
         self._undecodable: type[Exception] = import_module("google.protobuf.message").DecodeError
         self._last_ts = 0
         self._last_by_cpu: dict[int, int] = {}
+        self._tracks = Tracks(self.passed_over, self._threads)
 
     def batches(self, chunks: Iterable[bytes]) -> Iterator[list[Row]]:
-        """The rows of one packet after the other, those of wakeups in a softirq last."""
+        """The rows of one packet after the other, those of wakeups in a softirq and of tracks last."""
         yield from self._batches(chunks)
         for steps in self._softirqs.values():
             steps.sort()
         yield [{**row, "context_vec": self._vector(row["cpu"], row["ts"])} for row in self._in_softirq]
+        yield self._tracks.rows()
 
     def _vector(self, cpu: int, ts: int) -> int | None:
         """The softirq that ran on a CPU at a time; one that ended at that very time still counts."""
@@ -134,7 +137,10 @@ class PerfettoTrace:
                 inner = zlib.decompressobj().decompress(packet.compressed_packets, _LONGEST_PACKET)
             except (ValueError, zlib.error, self._undecodable):
                 text = repr(data[:LONGEST_UNPARSED])
-                yield [{"kind": "unparsed", "ts": self._last_ts, "line": number, "text": text}]
+                self._tracks.unread()
+                yield [
+                    {"kind": "unparsed", "ts": self._last_ts or self._tracks.last_ts or 0, "line": number, "text": text}
+                ]
                 continue
             if inner:
                 yield from self._batches([inner])
@@ -142,6 +148,7 @@ class PerfettoTrace:
                 yield rows
 
     def _rows(self, packet: Any) -> list[Row]:
+        self._tracks.take(packet)
         what = packet.WhichOneof("data")
         if what == "process_tree":
             for process in packet.process_tree.processes:
@@ -150,8 +157,10 @@ class PerfettoTrace:
                 self._threads[thread.tid] = thread.tgid, thread.name or None
         elif what == "ftrace_events":
             return self._bundle(packet.ftrace_events)
-        elif what:
+        elif what and what not in TAKEN:
             self.passed_over[what] += 1
+            if what == "zstd_compressed_packets":
+                self._tracks.unread()
         return []
 
     def _bundle(self, bundle: Any) -> list[Row]:
