@@ -19,6 +19,7 @@ _CLEARED, _NEEDS_STATE = 1, 2
 _BOOTTIME = 6
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _LARGEST = 1 << 62
+_EXACT = 1 << 53
 _MOST_PARENTS = 64  # a damaged trace may hold a circle
 
 
@@ -180,6 +181,8 @@ class Tracks:
             self._passed_over["track_event of counters whose values are differences or not described"] += 1
             return []
         value = event.value * (descriptor.counter.unit_multiplier or 1) if event.value is not None else None
+        if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+            value = int(value)  # "250.0" would make a text of the column
         # The track is the counter.
         return [{**row, "kind": "counter", "name": row["track"] or row["name"], "track": None, "value": value}]
 
