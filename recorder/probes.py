@@ -24,8 +24,9 @@ from tracectl.store.errors import UserError
 _NEVER = 2**63 - 1
 DEFAULT_FREQUENCY = 99  # not 100: in step with the timer tick, samples would see the same things each time
 # How far ahead of time the gate is set: long enough for the update to be seen on every CPU before it takes effect.
-# Moving it once more loses what came in between: 5 ms were too short on an emulated machine.
+# 5 ms were too short on an emulated machine; where all is slow, so many times what a move takes.
 _GATE_AHEAD_NS = 50_000_000
+_TIMES_A_MOVE = 10
 # How long a probe that passed the gate may take to hand over its event (an interrupt may hold it up).
 _IN_FLIGHT_NS = 20_000_000
 
@@ -112,7 +113,9 @@ class Probes:
 
     def _move_gate(self, to: Callable[[int], tuple[int, int]]) -> int:
         """Move the gate to a time that has not come, and return it; ``late`` tells where the machine was too slow."""
-        ts = time.monotonic_ns() + _GATE_AHEAD_NS
+        begin = time.monotonic_ns()
+        self._set_gate(*to(_NEVER))  # where it is already: tells how long a move takes on this machine now
+        ts = time.monotonic_ns() + max(_GATE_AHEAD_NS, _TIMES_A_MOVE * (time.monotonic_ns() - begin))
         self._set_gate(*to(ts))
         done = time.monotonic_ns()
         if done > ts:

@@ -266,12 +266,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_named_means_all_that_is_there() -> None:
     found = select(())
     kinds = [event.kind for event in found.events]
-    assert set(kinds) == {kind for group in DEFAULT_GROUPS for kind in GROUPS[group]} - {
-        "sys_exit_epoll_pwait2",
-        "sk_data_ready",
-    }
+    lacking = {"sys_exit_epoll_pwait2", "sk_data_ready"}
+    functions = {"ep_poll_callback", "inet_csk_accept"}  # whether this kernel has them is not made up here
+    assert set(kinds) | functions == {kind for group in DEFAULT_GROUPS for kind in GROUPS[group]} - lacking
     assert len(set(kinds)) == len(kinds)
-    assert set(found.missing) == {"sys_exit_epoll_pwait2", "sk_data_ready"}
+    assert set(found.missing) - functions == lacking
+    assert functions <= set(kinds) | set(found.missing)
     assert "no tracepoint" in found.missing["sys_exit_epoll_pwait2"]
     assert "lacks a field" in found.missing["sk_data_ready"]
     assert all(found.tracepoints[kind] for kind in kinds)
