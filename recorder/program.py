@@ -197,6 +197,8 @@ class _Generator:
             subjects = {column.name: column.c for column in event.fields} | {"tid": "tid"}
             tests = " || ".join(f"is_watched({subjects[name]})" for name in event.subjects)
             lines.append(f"if (!({tests})) return PASS_ON;")
+        if event.endpoint:  # nothing was accepted, say: before the event is counted
+            lines += [f"u64 sock = {event.endpoint};", "if (!sock) return PASS_ON;"]
         base = stream * COUNTERS_PER_STREAM
         lines.append(f"count({base});")
         if self.selection.every > 1 and event.stream != "task":
@@ -335,8 +337,6 @@ def _beside(event: Event, ctx: str) -> list[str]:
     lines = []
     if event.endpoint:
         lines += [
-            f"u64 sock = {event.endpoint};",
-            "if (!sock) return PASS_ON;",
             "struct endpoint found;",
             "read_endpoint(sock, &found);",
             "struct endpoint *endpoint = &found;",

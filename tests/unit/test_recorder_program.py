@@ -254,6 +254,19 @@ def test_a_filter_looks_at_all_whom_an_event_is_about(task_filter: TaskFilter) -
     assert body(source, "sched:sched_process_free")
 
 
+def test_what_is_counted_as_emitted_is_handed_over() -> None:
+    """Between the count and the ring nothing may return, else the ledger never adds up (a failed accept did)."""
+    source = made()
+    seen = set()
+    for record in source.records.values():
+        for tracepoint in record.probes:
+            text = body(source, tracepoint)
+            if "perf_submit" in text:
+                seen.add(record.event.kind)
+                assert "return" not in text[text.index("count(") : text.index("perf_submit")]
+    assert {"inet_csk_accept", "ep_poll_callback", "sched_waking", "sched_switch"} <= seen
+
+
 def test_without_a_filter_there_is_no_test() -> None:
     assert "watch" not in made().text
     assert "task:task_rename" not in {function.tracepoint for function in made().functions}
