@@ -68,7 +68,7 @@ def test_nothing_is_left_of_a_file_that_was_cut_short(
             killed()
 
     if moment == "open":
-        monkeypatch.setattr(pq, "ParquetWriter", killed)
+        monkeypatch.setattr(writer, "Assembly", killed)
     if moment == "sync":
         monkeypatch.setattr(os, "fsync", killed)
     if moment == "rename":
