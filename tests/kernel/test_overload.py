@@ -35,9 +35,9 @@ def test_the_ledger_is_exact_to_the_event(overload: tuple[Outcome, Recorded]) ->
     outcome, recorded = overload
     assert [line for line in outcome.ledger if line.residue] == []
     assert sorted(recorded.capture.ledger(), key=astuple) == sorted(outcome.ledger, key=astuple)
-    extra = recorded.capture.ledger_by_stream()["extra"]
-    assert extra.emitted >= EMITTED
-    assert extra.lost > 0
+    storm = recorded.capture.ledger_by_stream()["syscall"]
+    assert storm.emitted >= EMITTED
+    assert storm.lost > 0
     kinds = recorded.rows("SELECT kind, cpu, COUNT(*) FROM events GROUP BY ALL")
     rows: Counter[tuple[str, int]] = Counter()
     for kind, cpu, n in kinds:
@@ -66,11 +66,11 @@ def test_a_gap_lies_between_its_neighbours(overload: tuple[Outcome, Recorded]) -
     # Only rings of one kind are looked at here, so that kind and stream are the same.
     inside = recorded.rows(
         "SELECT COUNT(*) FROM lost JOIN sys_enter AS event ON event.cpu = lost.cpu"
-        " AND event.ts > lost.from_ts AND event.ts < lost.ts WHERE lost.stream = 'extra' AND cause = 'ring_full'"
+        " AND event.ts > lost.from_ts AND event.ts < lost.ts WHERE lost.stream = 'storm' AND cause = 'ring_full'"
     )
     assert inside == [(0,)]
     lonely = recorded.rows(
-        "SELECT COUNT(*) FROM lost WHERE stream = 'extra' AND cause = 'ring_full'"
+        "SELECT COUNT(*) FROM lost WHERE stream = 'storm' AND cause = 'ring_full'"
         " AND NOT EXISTS (SELECT 1 FROM sys_enter AS event WHERE event.cpu = lost.cpu AND event.ts = lost.from_ts)"
         " AND from_ts <> $start",
         start=recorded.capture.start_ts,
@@ -93,7 +93,7 @@ def test_questions_are_still_answered_and_say_what_is_missing(overload: tuple[Ou
     rows = recorded.ask("events sys_enter of comm dd | count")
     assert rows[0][0] > 1000
     lost = recorded.ask("lost | sum lost_count by stream")
-    assert dict(lost)["extra"] > 0
+    assert dict(lost)["syscall"] > 0
 
 
 def test_loss_at_the_end_is_accounted_for(tmp_path: Path) -> None:
