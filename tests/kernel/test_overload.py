@@ -66,11 +66,11 @@ def test_a_gap_lies_between_its_neighbours(overload: tuple[Outcome, Recorded]) -
     # Only rings of one kind are looked at here, so that kind and stream are the same.
     inside = recorded.rows(
         "SELECT COUNT(*) FROM lost JOIN sys_enter AS event ON event.cpu = lost.cpu"
-        " AND event.ts > lost.from_ts AND event.ts < lost.ts WHERE lost.stream = 'storm' AND cause = 'ring_full'"
+        " AND event.ts > lost.from_ts AND event.ts < lost.ts WHERE lost.stream = 'syscall' AND cause = 'ring_full'"
     )
     assert inside == [(0,)]
     lonely = recorded.rows(
-        "SELECT COUNT(*) FROM lost WHERE stream = 'storm' AND cause = 'ring_full'"
+        "SELECT COUNT(*) FROM lost WHERE stream = 'syscall' AND cause = 'ring_full'"
         " AND NOT EXISTS (SELECT 1 FROM sys_enter AS event WHERE event.cpu = lost.cpu AND event.ts = lost.from_ts)"
         " AND from_ts <> $start",
         start=recorded.capture.start_ts,
