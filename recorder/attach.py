@@ -33,11 +33,12 @@ _TYPES = {
     "kretprobe": ProbeType(REGISTERS, 1, "kprobe"),
     "uprobe": ProbeType(REGISTERS, 1, "kprobe"),
     "uretprobe": ProbeType(REGISTERS, 1, "kprobe"),
+    "usdt": ProbeType(REGISTERS, 1, "kprobe"),
     "perf": ProbeType(REGISTERS, 1, "perf_event"),
 }
 _RAW = ProbeType(RAW_ARGUMENTS, 1, "raw_tracepoint")
 _CLASSIC = ProbeType("void *args", 1, "tracepoint")
-USER_PROBES = frozenset(("kprobe", "kretprobe", "uprobe", "uretprobe"))
+USER_PROBES = frozenset(("kprobe", "kretprobe", "uprobe", "uretprobe", "usdt"))
 
 
 def category_of(probe: str) -> str:
@@ -48,6 +49,15 @@ def category_of(probe: str) -> str:
 def is_tracepoint(probe: str) -> bool:
     """Whether a probe is one of tracefs."""
     return category_of(probe) not in _TYPES
+
+
+def short_name(probe: str) -> str:
+    """Of a probe of :data:`USER_PROBES`, what it is at: a function's name as in the file, or ``provider:name``."""
+    category, _, name = probe.partition(":")
+    if category in ("kprobe", "kretprobe"):
+        return name
+    parts = 2 if category == "usdt" else 1
+    return ":".join(name.rpartition("@")[0].rsplit(":", parts)[1:])
 
 
 def probe_type(probe: str, *, raw: bool) -> ProbeType:
@@ -81,6 +91,11 @@ def attach(program: Program, function: str, probe: str, *, raw: bool, frequency:
     elif category in ("uprobe", "uretprobe"):
         path, _, place = name.rpartition("@")
         program.attach_uprobe(function, probe, path.rpartition(":")[0], int(place, 16), returns=category == "uretprobe")
+    elif category == "usdt":
+        path, _, place = name.rpartition("@")
+        offset, _, semaphore = place.partition(",")
+        path = path.rsplit(":", 2)[0]
+        program.attach_uprobe(function, probe, path, int(offset, 16), semaphore=int(semaphore, 16))
     elif raw:
         program.load_raw_tracepoint(function, name)
     else:

@@ -153,6 +153,8 @@ def _flush() -> None:
 
 # How libbcc's names begin of functions that trace kernel functions; what they trace follows.
 _TYPE_SOFTWARE, _COUNT_SW_CPU_CLOCK = 1, 0  # include/uapi/linux/perf_event.h
+_NAMED_IN_FULL = ("kprobe", "kretprobe", "uprobe", "uretprobe", "usdt")
+_SEMAPHORES = Path("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset")
 
 
 def _event_name(probe: str) -> str:
@@ -161,7 +163,7 @@ def _event_name(probe: str) -> str:
 
 
 def _worded(probe: str) -> str:
-    return probe if probe.partition(":")[0] in ("kprobe", "kretprobe", "uprobe", "uretprobe") else f"tracepoint {probe}"
+    return probe if probe.partition(":")[0] in _NAMED_IN_FULL else f"tracepoint {probe}"
 
 
 _ERROR_LINE = re.compile(r"error|invalid|not allowed|denied|permitted|R\d .*!", re.IGNORECASE)
@@ -315,10 +317,18 @@ class Program:
         """Attach a loaded function to the begin of a kernel function, or to its return."""
         self._attach(fn_name, probe, self._lib.bpf_attach_kprobe, int(returns), _event_name(probe), symbol, 0, 0)
 
-    def attach_uprobe(self, fn_name: str, probe: str, path: str, offset: int, *, returns: bool) -> None:
-        """Attach a loaded function at an offset in a file, whichever process runs it; or to the return."""
+    def attach_uprobe(
+        self, fn_name: str, probe: str, path: str, offset: int, *, returns: bool = False, semaphore: int = 0
+    ) -> None:
+        """Attach a loaded function at an offset in a file, whichever process runs it; or to the return.
+
+        Args:
+            semaphore: offset in the file of a u16 that the kernel raises by one in every process meanwhile; 0: none.
+        """
+        if semaphore and not _SEMAPHORES.exists():
+            raise RecordError(f"this kernel cannot raise the semaphore of {probe}", "Linux 4.20 and later can")
         # The last one is newer than libbcc's own declaration of its arguments; too many do no harm.
-        arguments = int(returns), _event_name(probe), path, offset, -1, 0
+        arguments = int(returns), _event_name(probe), path, offset, -1, semaphore
         self._attach(fn_name, probe, self._lib.bpf_attach_uprobe, *arguments)
 
     def attach_clock(self, fn_name: str, probe: str, cpu: int, hz: int) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tracectl.recorder import tracefs
-from tracectl.recorder.attach import USER_PROBES, category_of
+from tracectl.recorder.attach import USER_PROBES, category_of, short_name
 from tracectl.recorder.program import Record
 from tracectl.recorder.symbols import KernelSymbols, demangle
 from tracectl.store.events import CONTEXTS
@@ -87,7 +87,7 @@ def cached_task_state() -> Name:
 
 def _short_probe(tracepoint: str) -> str:
     if category_of(tracepoint) in USER_PROBES:
-        return demangle(tracepoint.rpartition("@")[0].rpartition(":")[2] or tracepoint.partition(":")[2])
+        return demangle(short_name(tracepoint))
     return tracepoint.partition(":")[2].removesuffix("_entry").removesuffix("_exit")
 
 

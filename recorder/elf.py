@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ _SYMBOL = np.dtype(
 )
 _SHT_SYMTAB, _SHT_NOTE, _SHT_DYNSYM = 2, 7, 11
 _PT_LOAD = 1
-_STT_FUNC, _STT_GNU_IFUNC = 2, 10
+_STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 1, 2, 10
 _NT_GNU_BUILD_ID = 3
 _DEBUG_FOLDERS = ("usr/lib/debug/.build-id",)
 
@@ -52,6 +53,7 @@ class Elf:
 
     Attributes:
         build_id: the GNU build id in hex; empty: it has none.
+        machine: e_machine: 62 x86-64, 183 arm64.
 
     Raises:
         ValueError: no 64-bit little-endian ELF file, or a damaged one.
@@ -82,6 +84,7 @@ class Elf:
 
     def _headers(self) -> tuple[list[Section], list[tuple[int, int, int]]]:
         head = self._read(0, 64)
+        (self.machine,) = struct.unpack_from("<H", head, 18)
         phoff, shoff = struct.unpack_from("<QQ", head, 32)
         phsize, phnum, shsize, shnum, self._names = struct.unpack_from("<5H", head, 54)
         data = self._read(phoff, phsize * phnum)
@@ -109,29 +112,50 @@ class Elf:
 
     def _build_id(self) -> str:
         for section in self._sections:
-            if section.type != _SHT_NOTE:
-                continue
-            notes = self._bytes(section)
-            at = 0
-            while at + 12 <= len(notes):
-                name_size, size, kind = struct.unpack_from("<III", notes, at)
-                begin = at + 12 + (name_size + 3) // 4 * 4
-                if kind == _NT_GNU_BUILD_ID and notes[at + 12 : at + 16] == b"GNU\0":
-                    return notes[begin : begin + size].hex()
-                at = begin + (size + 3) // 4 * 4
+            if section.type == _SHT_NOTE:
+                for kind, owner, data in _notes(self._bytes(section)):
+                    if (kind, owner) == (_NT_GNU_BUILD_ID, "GNU"):
+                        return data.hex()
         return ""
+
+    def notes(self, name: str) -> Iterator[tuple[int, str, bytes]]:
+        """The notes in a section: type, owner, data. To be asked for before any function.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        section = self.section(name)
+        return _notes(self._bytes(section)) if section else iter(())
+
+    @cached_property
+    def _variables(self) -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        for table, strings in self._symbol_tables((_STT_OBJECT,)):
+            for row in table:
+                found.setdefault(_string(strings, int(row["name"])), set()).add(int(row["value"]))
+        return found
+
+    def variable(self, name: str) -> int | None:
+        """The address of a variable; None: there is none of that name, or several. Before any function, too."""
+        places = self._variables.get(name, set())
+        return next(iter(places)) if len(places) == 1 else None
+
+    def _symbol_tables(self, kinds: tuple[int, ...]) -> Iterator[tuple[NDArray[np.void], bytes]]:
+        """The defined symbols of these types in each symbol table, and the names they refer to."""
+        for section in self._sections:
+            if section.type in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(self._sections):
+                count = section.size // _SYMBOL.itemsize
+                table = np.frombuffer(self._bytes(section)[: count * _SYMBOL.itemsize], _SYMBOL)
+                wanted = np.isin(table["info"] & 15, kinds) & (table["shndx"] != 0)
+                yield table[wanted], self._bytes(self._sections[section.link])
 
     @cached_property
     def _functions(self) -> tuple[NDArray[np.void], list[bytes], NDArray[np.intp]]:
         """Functions sorted by address; for each, which string table its name is in."""
         parts, strings = [], []
-        for section in self._sections:
-            if section.type in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(self._sections):
-                count = section.size // _SYMBOL.itemsize
-                table = np.frombuffer(self._bytes(section)[: count * _SYMBOL.itemsize], _SYMBOL)
-                kinds = table["info"] & 15
-                parts.append(table[((kinds == _STT_FUNC) | (kinds == _STT_GNU_IFUNC)) & (table["shndx"] != 0)])
-                strings.append(self._bytes(self._sections[section.link]))
+        for functions, names in self._symbol_tables((_STT_FUNC, _STT_GNU_IFUNC)):
+            parts.append(functions)
+            strings.append(names)
         self._file.close()
         if not parts:
             return np.empty(0, _SYMBOL), [], np.empty(0, np.intp)
@@ -192,10 +216,21 @@ class Elf:
                 return address - begin + start
         return None
 
-    def notes(self, name: str) -> bytes:
-        """The bytes of a section; empty: there is none. To be asked for before any function."""
-        section = self.section(name)
-        return self._bytes(section) if section else b""
+    def __enter__(self) -> Elf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _notes(data: bytes) -> Iterator[tuple[int, str, bytes]]:
+    """The notes of a section (elf(5), Elf64_Nhdr): type, owner, data."""
+    at = 0
+    while at + 12 <= len(data):
+        name_size, size, kind = struct.unpack_from("<III", data, at)
+        begin = at + 12 + (name_size + 3) // 4 * 4
+        yield kind, _string(data[at + 12 : at + 12 + name_size], 0), data[begin : begin + size]
+        at = begin + (size + 3) // 4 * 4
 
 
 def _string(table: bytes, at: int) -> str:

@@ -12,15 +12,17 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from tracectl.recorder import btf, tracefs
+from tracectl.recorder import btf, tracefs, usdt
 from tracectl.recorder.elf import Elf, Symbol
 from tracectl.recorder.probe_spec import NUMBERS, RETURNS, Argument, Kept, Load, Member, Spec, Sum, Value
 from tracectl.recorder.symbols import demangle
+from tracectl.recorder.usdt import Site
 from tracectl.store.errors import RecordError
 from tracectl.store.events import EXTRA, KINDS, Event
 from tracectl.store.fields import PROBE_NAME, S16, S32, S64, TEXT, USER_TEXT, Field, FieldType
 
 MOST_FUNCTIONS = 128
+_FEW_PROBES = 8
 _NOT_READ = -(2**63)  # NOT_READ in recorder/program.c
 _LIBRARY_FOLDERS = ("lib/*-linux-gnu", "usr/lib/*-linux-gnu", "lib64", "usr/lib64", "lib", "usr/lib", "usr/local/lib")
 
@@ -35,18 +37,21 @@ def event_of(spec: Spec) -> Event:
     Raises:
         QueryError: no such function, too many, or a member that there is not; points at the place.
     """
-    in_kernel = spec.kind in ("kprobe", "kretprobe")
-    probes = tuple(_kernel_probes(spec) if in_kernel else _user_probes(spec))
+    if spec.kind == "usdt":
+        probes, kept = _usdt_probes(spec)
+    else:
+        in_kernel = spec.kind in ("kprobe", "kretprobe")
+        probes = tuple(_kernel_probes(spec) if in_kernel else _user_probes(spec))
+        where = _Registers("kernel" if in_kernel else "user")
+        kept = [_column(spec, one, where) for one in spec.kept]
     kind = kind_name(spec)
-    kept = [_column(spec, one, in_kernel=in_kernel) for one in spec.kept]
     if is_pattern(spec.symbol):
-        if any(one.name == "symbol" for one in spec.kept):
-            raise spec.error(
-                'a field cannot be called "symbol" here', "it holds which function it was", 0, len(spec.text)
-            )
-        kept.insert(0, Field("symbol", PROBE_NAME, "the function", "PROBE"))
+        which, doc = ("probe", "the probe") if spec.kind == "usdt" else ("symbol", "the function")
+        if any(one.name == which for one in spec.kept):
+            raise spec.error(f'a field cannot be called "{which}" here', f"it holds {doc}", 0, len(spec.text))
+        kept.insert(0, Field(which, PROBE_NAME, doc, "PROBE"))
     columns = tuple(replace(column, name=f"{kind}__{column.name}") for column in kept)
-    what = "returns from" if spec.kind in RETURNS else "a call of"
+    what = "returns from" if spec.kind in RETURNS else "the USDT probe" if spec.kind == "usdt" else "a call of"
     return Event(kind, EXTRA, f"{what} {spec.symbol}, by {spec.kind}", probes, columns)
 
 
@@ -66,38 +71,73 @@ def is_pattern(symbol: str) -> bool:
 # -- columns --
 
 
-def _column(spec: Spec, kept: Kept, *, in_kernel: bool) -> Field:
+class _Registers:
+    """Arguments in the registers that a call has them in.
+
+    Args:
+        space: ``kernel`` or ``user``, where their pointers point to.
+    """
+
+    def __init__(self, space: str) -> None:
+        self.space = space
+
+    def argument(self, number: int) -> str:
+        """C of type u64; -1: the return value."""
+        return "(u64)PT_REGS_RC(ctx)" if number < 0 else f"(u64)PT_REGS_PARM{number + 1}(ctx)"
+
+
+class _Noted(_Registers):
+    """Arguments of a USDT probe, where its note says that they are; any may turn out not to be readable."""
+
+    def __init__(self, spec: Spec, site: Site) -> None:
+        super().__init__("user")
+        self._spec, self._site = spec, site
+
+    def argument(self, number: int) -> str:
+        """C of type s64, NOT_READ where it cannot be read."""
+        site = self._site
+        if number >= len(site.code):
+            remedy = f"arg0 and so on: {' '.join(site.arguments)}" if site.arguments else "it has no arguments"
+            raise self._spec.error(f"{site.probe} has no arg{number}", remedy)
+        if not site.code[number]:
+            problem = f"arg{number} of {site.probe} is where BPF cannot read: {site.arguments[number]}"
+            raise self._spec.error(problem, "keep the others")
+        return site.code[number]
+
+
+def _column(spec: Spec, kept: Kept, where: _Registers) -> Field:
     if kept.type == "str":
-        return Field(
-            kept.name, TEXT if in_kernel else USER_TEXT, "text, at most 127 bytes", _c(spec, kept.value, in_kernel)
-        )
+        text = TEXT if where.space == "kernel" else USER_TEXT
+        return Field(kept.name, text, "text, at most 127 bytes", _c(spec, kept.value, where))
     size, signed = NUMBERS[kept.type]
     c_type = f"{'s' if signed else 'u'}{8 * size}"
     doc = f"{kept.type}, as the probe was asked for"
     if isinstance(kept.value, Load | Member):
-        space = "kernel" if in_kernel else "user"
-        code = f"LOAD({space}, {c_type}, {_address(spec, kept.value, in_kernel)})"
-        return Field(kept.name, S64, f"{doc}; null: it could not be read", code, null=_NOT_READ)
-    return Field(
-        kept.name, _COLUMN_TYPES.get((size, signed), S64), doc, f"({c_type})({_c(spec, kept.value, in_kernel)})"
-    )
+        code = f"LOAD({where.space}, {c_type}, {_address(spec, kept.value, where)})"
+    elif isinstance(where, _Noted):
+        code = f"CONVERTED({c_type}, {_c(spec, kept.value, where)})"
+    else:
+        kind = _COLUMN_TYPES.get((size, signed), S64)
+        return Field(kept.name, kind, doc, f"({c_type})({_c(spec, kept.value, where)})")
+    return Field(kept.name, S64, f"{doc}; null: it could not be read", code, null=_NOT_READ)
 
 
-def _address(spec: Spec, value: Load | Member, in_kernel: bool) -> str:
+def _address(spec: Spec, value: Load | Member, where: _Registers) -> str:
     if isinstance(value, Load):
-        return _c(spec, value.address, in_kernel)
-    return f"({_c(spec, value.pointer, in_kernel)} + {_member_offset(spec, value)})"
+        return _c(spec, value.address, where)
+    return f"({_c(spec, value.pointer, where)} + {_member_offset(spec, value)})"
 
 
-def _c(spec: Spec, value: Value, in_kernel: bool) -> str:
+def _c(spec: Spec, value: Value, where: _Registers) -> str:
     """C for a value of 64 bits. Nothing that was typed gets into it but numbers."""
     match value:
         case Argument(number):
-            return "(u64)PT_REGS_RC(ctx)" if number < 0 else f"(u64)PT_REGS_PARM{number + 1}(ctx)"
+            return where.argument(number)
         case Sum(left, constant):
-            return f"({_c(spec, left, in_kernel)} + ({constant}LL))"
+            added = f"{_c(spec, left, where)}, {constant}LL" if isinstance(where, _Noted) else ""
+            return f"ADDED({added})" if added else f"({_c(spec, left, where)} + ({constant}LL))"
         case Load() | Member():
-            return f"read_{'kernel' if in_kernel else 'user'}({_address(spec, value, in_kernel)})"
+            return f"read_{where.space}({_address(spec, value, where)})"
 
 
 def _member_offset(spec: Spec, member: Member) -> int:
@@ -171,6 +211,39 @@ def _user_probes(spec: Spec) -> Iterator[str]:
         yield f"{spec.kind}:{path}:{symbol.name.partition('@')[0]}@{offset:x}"
 
 
+def _usdt_probes(spec: Spec) -> tuple[tuple[str, ...], list[Field]]:
+    """The sites of a USDT probe, and the columns; what is kept is elsewhere at each site."""
+    path = _file(spec)
+    try:
+        with Elf(path) as elf:
+            known = usdt.sites(elf)
+    except (OSError, ValueError) as error:
+        raise spec.error(f"{path} cannot be read: {error}", "a program or library in ELF format") from error
+    found = [site for site in known if _is_meant(spec.symbol, site.probe)]
+    if not found:
+        names = sorted({site.probe for site in known})
+        remedy = _nearest_probe(spec.symbol, names) if names else "it was built without any: readelf -n shows them"
+        raise spec.error(f"{path} has no such USDT probe", remedy)
+    _not_too_many(spec, [site.probe for site in found], "places")
+    at_each = [[_column(spec, kept, _Noted(spec, site)) for kept in spec.kept] for site in found]
+    columns = [replace(same[0], c=usdt.each_site([one.c for one in same])) for same in zip(*at_each, strict=True)]
+    return tuple(f"usdt:{path}:{site.probe}@{site.offset:x},{site.semaphore:x}" for site in found), columns
+
+
+def _is_meant(symbol: str, probe: str) -> bool:
+    """Whether a probe has this name or fits this pattern, with its provider or, if none is given, without."""
+    return fnmatchcase(probe if ":" in symbol else probe.partition(":")[2], symbol)
+
+
+def _nearest_probe(symbol: str, names: list[str]) -> str:
+    shown = {name if ":" in symbol else name.partition(":")[2]: name for name in names}
+    near = [shown[name] for name in get_close_matches(symbol.strip("*?"), shown, 5, 0.6)]
+    if near:
+        return f"nearest: {', '.join(near)}"
+    rest = len(names) - _FEW_PROBES
+    return f"it has {', '.join(names[:_FEW_PROBES])}" + (f" and {rest} more" if rest > 0 else "")
+
+
 def _file(spec: Spec) -> str:
     if spec.file.startswith("/"):
         return spec.file
@@ -219,11 +292,10 @@ def _stripped(functions: list[Symbol]) -> str:
     return "" if functions else "it is stripped: install its debug symbols, or name a file that has them"
 
 
-def _not_too_many(spec: Spec, found: list[str]) -> list[str]:
+def _not_too_many(spec: Spec, found: list[str], what: str = "functions") -> list[str]:
     if len(found) > MOST_FUNCTIONS:
-        raise spec.error(
-            f"{len(found)} functions match, at most {MOST_FUNCTIONS} are probed", f"such as {', '.join(found[:3])}"
-        )
+        problem = f"{len(found)} {what} match, at most {MOST_FUNCTIONS} are probed"
+        raise spec.error(problem, f"such as {', '.join(found[:3])}")
     return found
 
 

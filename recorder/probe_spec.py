@@ -1,7 +1,8 @@
 """Probes of any function, as typed, read and checked: ``uprobe:/usr/bin/envoy:*assignEvents*(fd:int=arg0)``.
 
-``kprobe:NAME``, ``kretprobe:NAME``, ``uprobe:FILE:SYMBOL``, ``uretprobe:FILE:SYMBOL``; in a symbol ``*`` and ``?``
-stand for anything. In parentheses what to keep of each call: ``name:type=value``, or ``ret`` alone.
+``kprobe:NAME``, ``kretprobe:NAME``, ``uprobe:FILE:SYMBOL``, ``uretprobe:FILE:SYMBOL``, ``usdt:FILE:PROVIDER:NAME``; in
+what stands behind the file ``*`` and ``?`` stand for anything. In parentheses what to keep of each call:
+``name:type=value``, or ``ret`` alone.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 
 from tracectl.store.errors import QueryError
 
-ARGUMENTS = 6
+ARGUMENTS = 6  # of a function, that registers hold
+USDT_ARGUMENTS = 12  # <sys/sdt.h> has STAP_PROBE to STAP_PROBE12
 RETURNS = ("kretprobe", "uretprobe")
-KINDS_OF_PROBES = ("kprobe", "kretprobe", "uprobe", "uretprobe")
+IN_FILES = ("uprobe", "uretprobe", "usdt")
+KINDS_OF_PROBES = ("kprobe", "kretprobe", *IN_FILES)
 # Type -> its size in bytes, and whether it is signed. A str is read up to its end, at most 127 bytes.
 NUMBERS = {
     "s8": (1, True), "u8": (1, False), "s16": (2, True), "u16": (2, False), "s32": (4, True), "u32": (4, False),
@@ -24,7 +27,7 @@ TYPES = (*NUMBERS, "str")
 
 @dataclass(frozen=True)
 class Argument:
-    """``arg0`` … ``arg5``; -1: the return value."""
+    """``arg0`` … ``arg5`` (``arg11`` of USDT probes); -1: the return value."""
 
     number: int
 
@@ -73,7 +76,7 @@ class Spec:
     Attributes:
         kind: one of :data:`KINDS_OF_PROBES`.
         file: of uprobes, else empty.
-        symbol: a function's name, or a pattern.
+        symbol: a function's name, or a pattern; of a USDT probe ``provider:name``, or a name alone.
         text: all of it.
         symbol_start: where the symbol is in the text.
     """
@@ -121,13 +124,17 @@ class _Reader:
     def spec(self) -> Spec:
         self._kind, _, rest = self._text.partition(":")
         head = rest.partition("(")[0]
-        file, colon, symbol = head.partition(":") if self._kind in ("uprobe", "uretprobe") else ("", ":", head)
+        file, colon, symbol = head.partition(":") if self._kind in IN_FILES else ("", ":", head)
         start = len(self._kind) + 1 + (len(file) + 1 if file else 0)
-        if not colon or (self._kind in ("uprobe", "uretprobe") and not file):
-            example = f"{self._kind}:/usr/bin/envoy:*assignEvents*"
-            raise self._error("a file and a function are needed", example, len(self._kind) + 1, len(self._text))
+        usdt = self._kind == "usdt"
+        if not colon or (self._kind in IN_FILES and not file):
+            wanted = "a file and a probe" if usdt else "a file and a function"
+            example = "usdt:/usr/bin/python3:python:gc__*" if usdt else f"{self._kind}:/usr/bin/envoy:*assignEvents*"
+            raise self._error(f"{wanted} are needed", example, len(self._kind) + 1, len(self._text))
         if not symbol.strip():
-            raise self._error("the function is missing", "its name, or a pattern with *", start, start + 1)
+            missing = "the probe is missing" if usdt else "the function is missing"
+            wanted = "provider:name, or a pattern with *" if usdt else "its name, or a pattern with *"
+            raise self._error(missing, wanted, start, start + 1)
         self._at = start + len(symbol)
         kept = self._fields() if self._at < len(self._text) else ()
         return Spec(self._kind, file, symbol.strip(), kept, self._text, start)
@@ -168,7 +175,7 @@ class _Reader:
             value: Value = Load(self._value())
             self._expect(")")
         else:
-            value = self._argument(*self._token("name", "a value: arg0 … arg5, ret, *(arg0 + 8), arg0->member"))
+            value = self._argument(*self._token("name", "a value: arg0 …, ret, *(arg0 + 8), arg0->member"))
         if self._peek() == "->":
             value = self._member(value)
         while self._peek() in ("+", "-"):
@@ -178,6 +185,8 @@ class _Reader:
         return value
 
     def _argument(self, word: str, start: int, end: int) -> Argument:
+        if self._kind == "usdt":
+            return self._usdt_argument(word, start, end)
         if word in ("ret", "retval"):
             if self._kind not in RETURNS:
                 raise self._error(
@@ -189,6 +198,12 @@ class _Reader:
             raise self._error(f'there is no value "{word}"', f"arg0 … arg{ARGUMENTS - 1}, ret", start, end)
         if self._kind in RETURNS:
             raise self._error("arguments are gone when a function returns", "ret, or a probe of its begin", start, end)
+        return Argument(int(found[1]))
+
+    def _usdt_argument(self, word: str, start: int, end: int) -> Argument:
+        found = re.fullmatch(r"arg(\d\d?)", word)
+        if not found or int(found[1]) >= USDT_ARGUMENTS:
+            raise self._error(f'there is no value "{word}"', f"arg0 … arg{USDT_ARGUMENTS - 1}", start, end)
         return Argument(int(found[1]))
 
     def _returning(self) -> str:

@@ -113,3 +113,6 @@ static __always_inline u64 read_user(u64 address) {
     type loaded = 0; \
     bpf_probe_read_##space(&loaded, sizeof(loaded), (void *)(address)) ? NOT_READ : (s64)loaded; \
 })
+/* A USDT argument, which may be in memory, as a number of some type, or with a constant added. */
+#define CONVERTED(type, value) ({ s64 given = (value); given == NOT_READ ? NOT_READ : (s64)(type)given; })
+#define ADDED(value, constant) ({ s64 given = (value); given == NOT_READ ? NOT_READ : given + (constant); })

@@ -20,6 +20,7 @@ from tracectl.recorder.attach import USER_PROBES, category_of, is_tracepoint, pr
 from tracectl.recorder.btf import Btf
 from tracectl.recorder.filters import TaskFilter, c_followers, c_functions
 from tracectl.recorder.selection import Selection, matching
+from tracectl.recorder.usdt import at_site
 from tracectl.store.events import CONTEXTS, KINDS, NEVER_EMITTED_PROBES, VECTOR_CONTEXTS, Event, probe_matches
 from tracectl.store.fields import FRAMES, S32, S64, U64, Field
 
@@ -347,7 +348,7 @@ def _beside(event: Event, ctx: str) -> list[str]:
         lines.append(f"struct endpoint *endpoint = {end};")
     for column in (column for column in event.fields if column.c in _STACKS):
         taken = f"{_STACKS[column.c]}({ctx}, ts)"
-        if column.c == "KSTACK" and category_of(event.probes[0]) in ("uprobe", "uretprobe"):
+        if column.c == "KSTACK" and category_of(event.probes[0]) in ("uprobe", "uretprobe", "usdt"):
             taken = "STACK_NONE"  # it comes straight from user space
         elif column.c == "KSTACK" and event.stream == "profile":
             # A sample may hit user space, whose addresses have the upper bit clear.
@@ -366,6 +367,7 @@ def _emptied(column: Field) -> str:
 def _assignment(template: str, member: str, expression: str, probe_index: int) -> str:
     if expression in _STACKS:
         return ""
+    expression = at_site(expression, probe_index)
     expression = _THROUGH.sub(lambda m: m[0].replace(f"{m[1]}(", f"{m[1].lower()}->").rstrip(")"), expression)
     special = {"CONTEXT": "context >> 24", "CONTEXT_VEC": _CONTEXT_VEC, "PROBE": str(probe_index)}
     expression = special.get(expression, expression)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tracectl.recorder import btf, tracefs
-from tracectl.recorder.attach import category_of, is_tracepoint
+from tracectl.recorder.attach import USER_PROBES, category_of, is_tracepoint, short_name
 from tracectl.recorder.functions import event_of
 from tracectl.recorder.probe_spec import is_spec, parse_spec
 from tracectl.recorder.syscall import try_tracing
@@ -70,6 +70,7 @@ def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
             if explicit.get(event.kind, event).probes != event.probes:
                 raise UserError(f"-e {name}: its kind {event.kind} is also made by {explicit[event.kind].probes[0]}")
             explicit[event.kind] = event
+    _check_places(explicit.values())
     by_group |= {kind: KINDS[kind] for kind in GROUPS["task"]}
     found: dict[str, tuple[str, ...]] = {}
     missing: dict[str, str] = {}
@@ -92,6 +93,16 @@ def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
         if kind in found
     )
     return Selection(events, found, missing)
+
+
+def _check_places(events: Iterable[Event]) -> None:
+    """A place in a program makes one kind of rows."""
+    taken: dict[str, str] = {}
+    for event in events:
+        for probe in event.probes:
+            if category_of(probe) in USER_PROBES and taken.setdefault(probe, event.kind) != event.kind:
+                problem = f"-e: {short_name(probe)} would be of kind {taken[probe]} and of kind {event.kind}"
+                raise UserError(problem, "name it once: a pattern takes in what else it fits")
 
 
 def split_names(names: Iterable[str]) -> list[str]:
@@ -186,7 +197,7 @@ def _hint(name: str) -> str:
     kinds = [kind for kind, event in KINDS.items() if not event.bookkeeping]
     near = get_close_matches(name, [*GROUPS, *kinds, *_short_names(tracefs.tracepoints())], 3, 0.75)
     full = [_full(n) for n in near]
-    choice = f"groups: {', '.join(GROUPS)}; any tracepoint as category:event; kprobe:, uprobe: …"
+    choice = f"groups: {', '.join(GROUPS)}; any tracepoint as category:event; kprobe:, uprobe:, usdt: …"
     return f"nearest: {', '.join(full)}" if full else choice
 
 

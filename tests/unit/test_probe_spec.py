@@ -24,6 +24,12 @@ def test_a_probe_is_read() -> None:
     assert parse_spec("uretprobe:libc:malloc(ret)").kept == (Kept("ret", "s64", Argument(-1)),)
     assert parse_spec("uretprobe:c:read( r : s32 = retval )").kept == (Kept("r", "s32", Argument(-1)),)
     assert parse_spec("uprobe:/x:Envoy::Network::assign").symbol == "Envoy::Network::assign"
+    usdt = parse_spec("usdt:/usr/bin/python3:python:function__*(file:str=arg0,last=arg11)")
+    assert (usdt.kind, usdt.file, usdt.symbol) == ("usdt", "/usr/bin/python3", "python:function__*")
+    assert usdt.kept == (Kept("file", "str", Argument(0)), Kept("last", "s64", Argument(11)))
+    assert kind_name(usdt) == "python_function"
+    assert kind_name(parse_spec("usdt:x:python:function__entry")) == "python_function__entry"
+    assert parse_spec("usdt:x:gc__start").symbol == "gc__start"
 
 
 def test_values() -> None:
@@ -111,6 +117,30 @@ nothing can be added to what is loaded
   kprobe:f(a=*(arg0)+4)
              ^^^^^^^^^
   add it in the question
+
+usdt:python3
+a file and a probe are needed
+  usdt:python3
+       ^^^^^^^
+  usdt:/usr/bin/python3:python:gc__*
+
+usdt:python3:
+the probe is missing
+  usdt:python3:
+               ^
+  provider:name, or a pattern with *
+
+usdt:x:p:n(a=ret)
+there is no value "ret"
+  usdt:x:p:n(a=ret)
+               ^^^
+  arg0 … arg11
+
+usdt:x:p:n(a=arg12)
+there is no value "arg12"
+  usdt:x:p:n(a=arg12)
+               ^^^^^
+  arg0 … arg11
 
 kprobe:f(a=arg0, A=arg1)
 two fields are called "a"
