@@ -35,6 +35,7 @@ class Scene:
         clocks: readings of the monotonic and the wall clock at one moment each, ns, in order.
         context: where a waker's context comes from: ``recorded``, ``spans`` or empty (not known).
         host: name of the machine; empty: not known.
+        min_delay_ns: ``runq_delay`` has only waits longer than this.
         origin_ts, limit_ts: what times in questions count from, from either end; None: from the recording's own.
     """
 
@@ -49,6 +50,7 @@ class Scene:
     host: str = ""
     origin_ts: int | None = None
     limit_ts: int | None = None
+    min_delay_ns: int = 0
 
     @property
     def begin(self) -> int:
@@ -73,6 +75,7 @@ class Scene:
             capture.filled,
             capture.clocks,
             capture.footer.host,
+            min_delay_ns=capture.footer.min_delay_ns,
         )
 
     def recorded(self, kinds: frozenset[str]) -> bool:
@@ -338,6 +341,8 @@ class Plan:
         events = self.scene.catalogue.events
         imported = first[:1] and first[0] in events and events[first[0]].imported
         remedy = f"tracectl record -e {','.join(first)}"
+        if self.noun.name == "delays" and "runq_delay" in (self.scene.kinds or ()):
+            instead = instead or "events runq_delay has the waits that the kernel picked out (--min-delay)"
         remedy = f"tracectl import reads it: {events[first[0]].doc}" if imported else f"record again with: {remedy}"
         raise NotRecordedError(
             f"{who} cannot be told from this capture: not recorded: {'; '.join(choices)}",

@@ -13,7 +13,7 @@ from tracectl.query.plan import Evidence, Plan, Scene, Value, view_of
 from tracectl.query.select import Select
 from tracectl.query.stage import Stage
 from tracectl.query.subject import name_condition
-from tracectl.query.values import Name, Place, did_you_mean, place_of, string_of
+from tracectl.query.values import Name, Place, did_you_mean, place_of, show_duration, string_of
 from tracectl.store.errors import NotRecordedError
 from tracectl.store.events import SOFTIRQS
 from tracectl.store.relations import Column, EvidenceRule, kind_columns, kind_relation, quote_name
@@ -123,4 +123,6 @@ def _start_events(query: Query, scene: Scene, parameters: dict[str, Value]) -> P
     made = Plan(query.text, query.noun, scene, [source], select, evidence, columns, parameters=parameters)
     if not events[kind].bookkeeping:
         made.require(((frozenset((kind,)),),), f"events {kind}", place_of(query.argument))
+    if kind == "runq_delay" and scene.min_delay_ns:
+        made.notes.append(f"only waits of more than {show_duration(scene.min_delay_ns)} were recorded (--min-delay)")
     return made

@@ -14,7 +14,7 @@ from tracectl.recorder import tracefs
 from tracectl.recorder.attach import USER_PROBES, category_of, short_name
 from tracectl.recorder.program import Record
 from tracectl.recorder.symbols import KernelSymbols, demangle
-from tracectl.store.events import CONTEXTS
+from tracectl.store.events import CONTEXTS, WAIT_CAUSES
 from tracectl.store.schema import arrow_type
 
 Name = Callable[[Any], str | None]
@@ -75,6 +75,7 @@ class Decoder:
             "ksym": self._symbols.name,
             "task_state": self._state,
             "context": CONTEXTS.__getitem__,
+            "wait_cause": WAIT_CAUSES.__getitem__,
             "probe_name": lambda index: _short_probe(record.probes[index]),
         }
         return names[decode]

@@ -383,5 +383,6 @@ def _footer(probes: Probes, command_line: tuple[str, ...]) -> Footer:
         filled=selection.filled,
         names={"irq": irq_names()} | ({"syscall": syscall_names()} if "sys_enter" in selection.tracepoints else {}),
         complete=False,
+        min_delay_ns=selection.min_delay_ns,
         breaks_declared=SWITCH in selection.tracepoints and not probes.task_filter,
     )

@@ -15,7 +15,12 @@ from tracectl.recorder.sink import Numbers
 from tracectl.store.footer import LedgerLine
 
 Place = tuple[str, int]  # stream, cpu
-_FAILURES = {2: "not_attached", 3: "busy", 4: "sampled"}  # offset among a stream's counters; 1 is the ring's own loss
+_FAILURES = {
+    2: "not_attached",
+    3: "busy",
+    4: "sampled",
+    5: "map_full",
+}  # offset among a stream's counters; 1 is the ring's own loss
 
 
 class Notes(Protocol):
@@ -127,7 +132,7 @@ class Ledger:
         Args:
             now: when the counters had been read.
             begin: when they began to be; what was counted until ``now`` may have happened after. None: as ``now``.
-            counts: the kernel's counters [4 per stream, cpu].
+            counts: the kernel's counters [COUNTERS_PER_STREAM for each stream, cpu].
             misses: per stream, how often the kernel skipped a probe.
         """
         since = self._polled_ts or self.start_ts

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tracectl.recorder import attach, btf
 from tracectl.recorder.bpf import Program, cpus
 from tracectl.recorder.filters import MAX_WATCHED, TaskFilter, seed_key
-from tracectl.recorder.program import COUNTERS_PER_STREAM, STACK, generate, stream_of_function
+from tracectl.recorder.program import COUNTERS_PER_STREAM, STACK, generate, streams_of_function
 from tracectl.recorder.ring import PAGE_SIZE, PerfRing
 from tracectl.recorder.selection import Selection
 from tracectl.store.errors import UserError
@@ -128,16 +128,16 @@ class Probes:
             self.program.detach(function.name)
 
     def counts(self) -> NDArray[np.uint64]:
-        """The kernel's counters, u64 [4 per stream, cpu number]: emitted, ring full, no ring, refused."""
+        """The kernel's counters, u64 [COUNTERS_PER_STREAM for each stream, cpu number]."""
         return self.program.percpu_u64("counts")
 
     def misses(self) -> dict[str, int]:
         """Per stream, how often the kernel skipped one of its probes."""
-        streams = stream_of_function(self.source.functions)
+        streams = streams_of_function(self.source.functions)
         total: Counter[str] = Counter()
         for function, count in self.program.misses().items():
-            if function in streams:
-                total[streams[function]] += count
+            for stream in streams.get(function, ()):
+                total[stream] += count
         return dict(total)
 
     def ring_losses(self) -> dict[tuple[str, int], int]:

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import numpy as np
 
-from tracectl.recorder import tracefs
+from tracectl.recorder import runq, tracefs
 from tracectl.recorder.attach import USER_PROBES, category_of, is_tracepoint, probe_type
 from tracectl.recorder.btf import Btf
 from tracectl.recorder.filters import TaskFilter, c_followers, c_functions
@@ -39,7 +39,8 @@ STACK = Event(
         Field("frames", FRAMES, ""),
     ),
 )
-COUNTERS_PER_STREAM = 5  # emitted, ring full, no ring on this CPU, refused otherwise, left out by --every
+# Emitted, ring full, no ring on this CPU, refused otherwise, left out by --every, not known for a full map.
+COUNTERS_PER_STREAM = 6
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Function:
-    """One BPF function and where it goes."""
+    """One BPF function and where it goes.
+
+    Attributes:
+        streams: those that lose a row when the kernel skips it; empty: none does.
+    """
 
     name: str
     tracepoint: str
     raw: bool
-    stream: str
+    streams: tuple[str, ...]
     order: int
 
     @property
@@ -100,7 +105,7 @@ class _Parts:
     follow: str = ""
     context: str = ""
     emit: str = ""
-    stream: str = ""
+    streams: tuple[str, ...] = ()
     order: int = 1
 
 
@@ -135,6 +140,8 @@ class _Generator:
             self._follow_context()
         if "ep_poll_callback" in self.selection.tracepoints:
             self._follow_callbacks()
+        if runq.KIND in self.selection.tracepoints:
+            self._follow_waits()
         for record in records.values():
             self._emit(record, streams.index(record.event.stream))
         rings = streams
@@ -166,6 +173,12 @@ class _Generator:
         classic = "sched_switch" in self.selection.tracepoints
         self._part("sched:sched_switch", raw=not classic).context += "callback_reset();"
 
+    def _follow_waits(self) -> None:
+        for tracepoint, code in runq.steps_code(self.btf).items():
+            part = self._part(tracepoint, raw=True)
+            part.follow = "\n    ".join(filter(None, (part.follow, code)))
+            part.streams += (KINDS[runq.KIND].stream,)
+
     # -- rows --
 
     def _record(self, number: int, event: Event) -> Record:
@@ -179,7 +192,7 @@ class _Generator:
             if any(probe_matches(pattern, tracepoint) for pattern in NEVER_EMITTED_PROBES):
                 continue
             part = self._part(tracepoint, raw=event.raw)
-            part.stream = event.stream
+            part.streams = tuple(dict.fromkeys((*part.streams, event.stream)))
             part.emit = self._emit_code(record, stream, index)
             if event.kind == "sched_waking":
                 part.order = _ORDER_READS
@@ -187,9 +200,9 @@ class _Generator:
     def _emit_code(self, record: Record, stream: int, probe_index: int) -> str:
         event = record.event
         lines = [
-            "u64 ts = bpf_ktime_get_ns();",
+            f"u64 ts = {'wait_ts' if event.kind == runq.KIND else 'bpf_ktime_get_ns()'};",
             "if (!gate_open(ts)) return PASS_ON;",
-            "u64 pid_tgid = bpf_get_current_pid_tgid();",
+            f"u64 pid_tgid = {_IDS_OF.format(event.of_task) if event.of_task else 'bpf_get_current_pid_tgid()'};",
             "s32 tid = pid_tgid;",
         ]
         if event.stream == "profile":
@@ -201,13 +214,15 @@ class _Generator:
         if event.endpoint:  # nothing was accepted, say: before the event is counted
             lines += [f"u64 sock = {event.endpoint};", "if (!sock) return PASS_ON;"]
         base = stream * COUNTERS_PER_STREAM
+        if event.kind == runq.KIND:
+            lines += runq.late_code(base)
         lines.append(f"count({base});")
         if self.selection.every > 1 and event.stream != "task":
             lines.append(f"if (!taken({record.number})) {{ count({base + 4}); return PASS_ON; }}")
         lines += [
             f"struct row_{event.kind} e = {{}};",
             f"e.ts = ts; e.kind = {record.number}; e.pid = pid_tgid >> 32; e.tid = tid;",
-            "bpf_get_current_comm(&e.comm, sizeof(e.comm));",
+            _COMM_AT.format(event.of_task) if event.of_task else "bpf_get_current_comm(&e.comm, sizeof(e.comm));",
         ]
         if event.kind == "sched_waking":
             lines.append("u32 context = context_now();")
@@ -241,6 +256,8 @@ class _Generator:
         lines.append(_c_file("program"))
         if any(_THROUGH.match(column.c) for record in records.values() for column in record.event.fields):
             lines.append(_c_file("epoll"))
+        if runq.KIND in self.selection.tracepoints:
+            lines.append(runq.source(self.selection.min_delay_ns))
         lines.append(c_functions(self.task_filter))
         if self.task_filter.comms:
             lines.append(_COMM_OF)
@@ -267,7 +284,7 @@ class _Generator:
         return f"int {_function_name(probe, parts.raw)}({kind.argument}) {{\n    {body}\n}}"
 
     def _functions(self) -> tuple[Function, ...]:
-        found = (Function(_function_name(t, raw), t, raw, p.stream, p.order) for (t, raw), p in self.parts.items())
+        found = (Function(_function_name(t, raw), t, raw, p.streams, p.order) for (t, raw), p in self.parts.items())
         return tuple(sorted(found, key=lambda function: function.order))
 
     def _expand(self, text: str) -> str:
@@ -290,6 +307,9 @@ _COMPAT = {
     "x86_64": "(BTF(s32, bpf_get_current_task(), task_struct.thread_info.status) >> 1 & 1)",
     "aarch64": "(BTF(u64, bpf_get_current_task(), task_struct.thread_info.flags) >> 22 & 1)",
 }
+# A task's pid and tid, and its name.
+_IDS_OF = "(u64)BTF(s32, {0}, task_struct.tgid) << 32 | (u32)BTF(s32, {0}, task_struct.pid)"
+_COMM_AT = "bpf_probe_read_kernel_str(&e.comm, sizeof(e.comm), (void *)({0} + OFFSET(task_struct.comm)));"
 _COMM_OF = """
 static __always_inline int comm_of(u64 task) {
     u64 name[2] = {};
@@ -370,6 +390,7 @@ def _assignment(template: str, member: str, expression: str, probe_index: int) -
     expression = at_site(expression, probe_index)
     expression = _THROUGH.sub(lambda m: m[0].replace(f"{m[1]}(", f"{m[1].lower()}->").rstrip(")"), expression)
     special = {"CONTEXT": "context >> 24", "CONTEXT_VEC": _CONTEXT_VEC, "PROBE": str(probe_index)}
+    special |= {"WAIT_NS": "ts - wait.since", "WAIT_CAUSE": "wait.cause"}
     expression = special.get(expression, expression)
     return template.replace("{m}", f"e.{_member(member)}").replace("{e}", expression)
 
@@ -393,6 +414,6 @@ def _context_class(event: Event, tracepoint: str) -> str:
     return classes.get(family, VECTOR_CONTEXTS.get(family, "hardirq")).upper()
 
 
-def stream_of_function(functions: Iterable[Function]) -> dict[str, str]:
-    """Which stream loses an event when a function is skipped; only functions that emit."""
-    return {function.name: function.stream for function in functions if function.stream}
+def streams_of_function(functions: Iterable[Function]) -> dict[str, tuple[str, ...]]:
+    """Which streams lose an event when a function is skipped; only functions of which one would."""
+    return {function.name: function.streams for function in functions if function.streams}

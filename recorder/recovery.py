@@ -141,7 +141,7 @@ def coverage(footer: Footer, ts: int) -> list[dict[str, Any]]:
     return [
         {
             "kind": "coverage", "ts": ts, "cpu": None, "stream": events[kind].stream, "from_ts": footer.start_ts,
-            "covered_kind": kind, "filter": footer.filter, "seq": _LAST_SEQ,
+            "covered_kind": kind, "filter": footer.filter_of(kind), "seq": _LAST_SEQ,
         }
         for kind in footer.kinds
     ]  # fmt: skip

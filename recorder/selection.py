@@ -30,12 +30,14 @@ class Selection:
         tracepoints: for each kind the probes of this kernel that write it, never empty.
         missing: kinds asked for through a group (or by default) that this kernel cannot give, with the reason.
         every: of each kind one event of so many is recorded on each CPU, but all of the ``task`` group.
+        min_delay_ns: ``runq_delay`` is recorded of waits longer than this.
     """
 
     events: tuple[Event, ...]
     tracepoints: dict[str, tuple[str, ...]]
     missing: dict[str, str]
     every: int = 1
+    min_delay_ns: int = 0
 
     @property
     def filled(self) -> dict[str, list[str]]:
@@ -48,7 +50,7 @@ class Selection:
 
 
 def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
-    """Resolve what ``record -e`` names; nothing named means every group but ``syscall`` and ``profile``.
+    """Resolve what ``record -e`` names; nothing named means every group but ``syscall``, ``profile`` and ``runq``.
 
     The ``task`` group is always recorded: it is cheap, and identifies threads.
 

@@ -46,6 +46,7 @@ class RecordOptions:
         pids, tids, comms, cgroups: the task filter.
         container: the id of one; ``pids`` are then ids inside it, and without any all of it is recorded.
         every: of each kind record one event of so many, on each CPU; the others are counted as lost (``sampled``).
+        min_delay_ns: record ``runq_delay``, of waits longer than this; None: only if ``events`` names it.
         max_events: stop once so many events were taken from the rings.
         max_size: stop once so many bytes were written; with ``keep_ns``: keep no more.
         keep_ns: flight recorder: ``output`` is a directory, of whose segments only the newest stay, for so long.
@@ -68,6 +69,7 @@ class RecordOptions:
     cgroups: tuple[str, ...] = ()
     container: str = ""
     every: int = 1
+    min_delay_ns: int | None = None
     max_events: int | None = None
     max_size: int | None = None
     keep_ns: int | None = None
@@ -116,7 +118,7 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
     telemetry = Telemetry(options.stats_json, options.prometheus)
     task_filter = options.task_filter
     task_filter.check()
-    selection = replace(select(options.events, options.stacks), every=options.every)
+    selection = selection_of(options)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
         probes = stack.enter_context(_probes(selection, task_filter, options))
@@ -135,6 +137,17 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
         except BaseException:
             drain.abort()
             raise
+
+
+def selection_of(options: RecordOptions) -> Selection:
+    """The kinds that these options record.
+
+    Raises:
+        UserError: a name that is no kind, group or tracepoint of this kernel.
+    """
+    late = () if options.min_delay_ns is None else ("runq_delay",)
+    found = select(options.events + late, options.stacks)
+    return replace(found, every=options.every, min_delay_ns=options.min_delay_ns or 0)
 
 
 def _probes(selection: Selection, task_filter: TaskFilter, options: RecordOptions) -> Probes:

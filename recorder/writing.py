@@ -134,7 +134,7 @@ class Writer:
         for event in self.probes.selection.events:
             self.rows.note(
                 "coverage", end_ts, None, stream=event.stream, from_ts=self.footer.start_ts,
-                covered_kind=event.kind, filter=self.footer.filter,
+                covered_kind=event.kind, filter=self.footer.filter_of(event.kind),
             )  # fmt: skip
         self.footer.end_ts = end_ts
         self._segment(_ALL)

@@ -12,7 +12,8 @@ C expressions are a small vocabulary that the recorder expands:
   recorder/epoll.c,
 - ``ENDPOINT(member)``: of its socket, or of the one at ``Event.endpoint``: ``struct endpoint`` there,
 - ``KSTACK``, ``USTACK``: call stacks,
-- ``COMPAT``: 1 while the thread is in a 32-bit system call of a 64-bit kernel.
+- ``COMPAT``: 1 while the thread is in a 32-bit system call of a 64-bit kernel,
+- ``WAIT_NS``, ``WAIT_CAUSE``: of the wait in a run queue that ends here: recorder/runq.c.
 
 Probes that can fire inside an interrupt are raw: the kernel skips a classic tracepoint's BPF program when an interrupt
 arrives while another one runs on that CPU, and the event is gone (kernel/trace/bpf_trace.c, ``trace_call_bpf``).
@@ -40,6 +41,7 @@ class Event:
         subjects: the columns with the tids the event is about; a task filter keeps it when one of them matches.
         context: what it does to the CPU's interrupt context: ``enter softirq|hardirq|hrtimer|ipi`` or ``leave``.
         context_vec: C expression of the vector that is entered.
+        of_task: C expression of the task_struct that the row's own pid, tid and comm are of; empty: the current one.
         endpoint: C expression of the struct sock whose addresses and ports the row has; a row without one is not
             recorded.
         optional: columns that are filled only when asked for (stacks), together with another kind (``CALLBACK``), or
@@ -56,6 +58,7 @@ class Event:
     subjects: tuple[str, ...] = ("tid",)
     context: str = ""
     context_vec: str = ""
+    of_task: str = ""
     endpoint: str = ""
     optional: tuple[Field, ...] = ()
     example: str = ""
@@ -91,6 +94,8 @@ BASE_FIELDS = (
 
 # Codes of the context stack in the kernel; the order is the record's number, the text the capture's value.
 CONTEXTS = ("task", "softirq", "hardirq", "hrtimer", "ipi", "nmi", "unknown")
+# Why a thread was waiting in a run queue; the order is the record's number.
+WAIT_CAUSES = ("wakeup", "preempted", "new")
 SOFTIRQS = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
 TCP_STATES = (
     "",

@@ -18,6 +18,7 @@ from tracectl.store.entry import (
     SOFTIRQS,
     TCP_STATES,
     VECTOR_CONTEXTS,
+    WAIT_CAUSES,
     Event,
 )
 from tracectl.store.fields import Field
@@ -39,6 +40,7 @@ __all__ = [
     "SOFTIRQS",
     "TCP_STATES",
     "VECTOR_CONTEXTS",
+    "WAIT_CAUSES",
     "Catalogue",
     "Event",
     "probe_matches",
@@ -47,16 +49,17 @@ __all__ = [
 FORMAT_MAJOR = 1
 FORMAT_MINOR = 0
 
-_RECORDED = kinds.SCHED + kinds.TASK + kinds.IRQS + kinds_io.EPOLL + kinds_io.NET + kinds_io.SYSCALL + kinds_io.PROFILE
+_OF_THREADS = kinds.SCHED + kinds.TASK + kinds.IRQS + kinds.RUNQ
+_RECORDED = _OF_THREADS + kinds_io.EPOLL + kinds_io.NET + kinds_io.SYSCALL + kinds_io.PROFILE
 _IMPORTED = kinds_imported.FUNCTION + kinds_imported.TOTAL
 CATALOGUE: tuple[Event, ...] = _RECORDED + _IMPORTED + bookkeeping.ENTRIES
 KINDS: dict[str, Event] = {event.kind: event for event in CATALOGUE}
 GROUPS: dict[str, tuple[str, ...]] = {
     stream: tuple(event.kind for event in CATALOGUE if event.stream == stream)
-    for stream in ("sched", "task", "irq", "epoll", "net", "syscall", "profile")
+    for stream in ("sched", "task", "irq", "runq", "epoll", "net", "syscall", "profile")
 }
 # What is recorded when nothing is asked for by name.
-DEFAULT_GROUPS = tuple(group for group in GROUPS if group not in ("syscall", "profile"))
+DEFAULT_GROUPS = tuple(group for group in GROUPS if group not in ("syscall", "profile", "runq"))
 
 
 @dataclass(frozen=True)

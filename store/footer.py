@@ -63,6 +63,7 @@ class Footer:
         names: number-to-name tables of the recorded machine (``irq``).
         breaks_declared: whether whoever wrote this compared each CPU's switches with each other, and declared a loss
             where they do not follow each other.
+        min_delay_ns: ``runq_delay`` has only waits longer than this.
         late: whether rows came behind the watermark and seq is only right after compaction.
     """
 
@@ -87,7 +88,15 @@ class Footer:
     ledger: list[LedgerLine] = field(default_factory=list)
     complete: bool = True
     breaks_declared: bool = False
+    min_delay_ns: int = 0
     late: bool = False
+
+    def filter_of(self, kind: str) -> str | None:
+        """The filter in force for a kind, in words: that of tasks, and which waits there are; None: none."""
+        if kind != "runq_delay":
+            return self.filter
+        waits = f"waits that began in the recording and lasted over {self.min_delay_ns} ns"
+        return f"{waits}, of {self.filter}" if self.filter else waits
 
     def catalogue(self) -> Catalogue:
         """The kinds of this capture, built in and its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracectl.store.columns import CALLBACK, CPU_OF_ARG0, IRQ, RET, STACKS, TARGET, VEC
 from tracectl.store.entry import Event
-from tracectl.store.fields import COMM, CONTEXT, KSYM, NAME, PATH, PROBE_NAME, S32, S64, TASK_STATE, Field
+from tracectl.store.fields import COMM, CONTEXT, KSYM, NAME, PATH, PROBE_NAME, S32, S64, TASK_STATE, WAIT_CAUSE, Field
 
 SCHED = (
     Event(
@@ -90,6 +90,25 @@ SCHED = (
         raw=True,
         subjects=("tid", "target_tid"),
         example="events sched_migrate_task | count by target_comm",
+    ),
+)
+
+# A stream of its own: what is lost of others does not touch these rows, which the kernel has put together.
+RUNQ = (
+    Event(
+        "runq_delay",
+        "runq",
+        "a thread gets a CPU that it waited for over --min-delay; pid, tid and comm are its own",
+        ("sched:sched_switch",),
+        (
+            Field("dur", S64, "how long it lasted; null: not known", "WAIT_NS", unit="ns"),
+            Field("cause", WAIT_CAUSE, "why it waited: wakeup, preempted, new", "WAIT_CAUSE"),
+            Field("prev_tid", S32, "thread that leaves that CPU", "BTF(s32, ARG(1), task_struct.pid)"),
+            Field("prev_comm", COMM, "its name", "ARG(1) + OFFSET(task_struct.comm)"),
+        ),
+        raw=True,
+        of_task="ARG(2)",
+        example="events runq_delay where dur > 5ms | count by comm",
     ),
 )
 

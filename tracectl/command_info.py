@@ -83,6 +83,9 @@ def headings(capture: Capture) -> Iterator[tuple[str, str]]:
     if footer.command_line:
         yield "command", shlex.join(footer.command_line)
     yield "filter", capture.filter or "none: every thread"
+    if footer.min_delay_ns:
+        longer = "runq_delay has the waits that began in the recording and lasted longer"
+        yield "min delay", f"{text.duration(footer.min_delay_ns)}: {longer}"
     if footer.missing:
         yield "not there", "; ".join(f"{kind}: {reason}" for kind, reason in sorted(footer.missing.items()))
     yield "format", f"{footer.major}.{footer.minor}, written by tracectl {footer.version or 'unknown'}"
@@ -177,6 +180,7 @@ def facts(capture: Capture, database: Database) -> dict[str, Any]:
         "cpus": list(capture.cpus),
         "command_line": footer.command_line,
         "filter": capture.filter,
+        "min_delay_ns": footer.min_delay_ns,
         "missing": footer.missing,
         "format": f"{footer.major}.{footer.minor}",
         "version": footer.version,

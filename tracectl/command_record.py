@@ -67,6 +67,10 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
     "--every", type=click.IntRange(min=1), default=1, metavar="N",
     help="Record one of N events of each kind on each CPU; answers know that the others are missing.",
 )  # fmt: skip
+@click.option(
+    "--min-delay", callback=_parsed(text.parse_duration), metavar="TIME",
+    help="Of waits for a CPU record only those over 1ms, … (events runq_delay): the kernel picks them out.",
+)  # fmt: skip
 @click.option("-n", "--max-events", type=click.IntRange(min=1), metavar="N", help="Stop after so many events.")
 @click.option(
     "--max-size", callback=_parsed(text.parse_size), metavar="SIZE",
@@ -114,8 +118,8 @@ def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any
     Stops on Ctrl-C, after -d, -n or --max-size, or when COMMAND ends; then COMMAND's exit code is passed on.
 
     -e takes kinds (sched_switch), groups (sched, task, irq, epoll, net, syscall, profile) and any tracepoint of this
-    kernel (sched:sched_stat_runtime), separated by commas. Default: with --profile what it needs, else all but syscall
-    and profile.
+    kernel (sched:sched_stat_runtime), separated by commas. Default: with --profile or --min-delay what it needs, else
+    all but syscall and profile.
     Several of -p, -t, --comm, --cgroup are alternatives; what the questions need about others (a waker, the thread
     that ran instead) is kept.
 
@@ -125,6 +129,7 @@ def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any
       sudo tracectl record -o make.parquet -- make
       sudo tracectl record --keep 10m --max-size 2G -o /var/lib/tracectl/flight
       sudo tracectl record --keep 10m -o flight --trigger "delays of pid 4182 over 50ms"
+      sudo tracectl record --min-delay 1ms -d 1m
       sudo tracectl record --profile cpu -F 199 -d 10s
       sudo tracectl record --as 'runqslower 10000 -P'
     """
@@ -178,6 +183,8 @@ def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
         raise UserError(f"--as {tool}: no tool with its options ({error})", "--as 'runqslower 1000 -P'") from error
     if options["keep"]:
         raise UserError("--as does not go with --keep, which drops what was shown", "record to a file: -o x.parquet")
+    if options["min_delay"] is not None:
+        raise UserError("--as does not go with --min-delay: it needs every switch", "--as 'runqslower 1000'")
     view = view_of(name, arguments)
     given = _options(
         RecordOptions,
@@ -211,6 +218,7 @@ def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any
         cgroups=given["cgroups"],
         container=given["container"],
         every=given["every"],
+        min_delay_ns=given["min_delay"],
         max_events=given["max_events"],
         max_size=given["max_size"],
         keep_ns=given["keep"],

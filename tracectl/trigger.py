@@ -18,8 +18,7 @@ from tracectl.query.answer import ask
 from tracectl.query.compile import parse, plan
 from tracectl.query.plan import Scene
 from tracectl.recorder.recovery import snapshot
-from tracectl.recorder.selection import select
-from tracectl.recorder.session import RecordOptions
+from tracectl.recorder.session import RecordOptions, selection_of
 from tracectl.store.capture import Capture, by_number
 from tracectl.store.errors import TracectlError, UserError
 from tracectl.store.events import Catalogue, Event
@@ -155,7 +154,7 @@ class Watcher:
     def __init__(self, options: RecordOptions, trigger: Trigger, note: Note) -> None:
         if options.keep is None:
             raise UserError("--trigger needs --keep", "tracectl record --keep 10m -o DIRECTORY --trigger QUESTION")
-        trigger.check(select(options.events, options.stacks).events)
+        trigger.check(selection_of(options).events)
         self._arguments = json.dumps({"directory": str(options.output.absolute()), "trigger": asdict(trigger)})
         self._note = note
         self._process: subprocess.Popen[bytes] | None = None

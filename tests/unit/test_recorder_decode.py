@@ -172,7 +172,7 @@ def test_each_kind_survives_a_parquet_file(event: Event, tmp_path: Path) -> None
     rng = np.random.default_rng(1)
     rows = rng.integers(0, 2, (200, record(event).dtype.itemsize), np.uint8).view(record(event).dtype).ravel()
     for column in event.fields:
-        if column.type.decode in ("context", "probe_name"):
+        if column.type.decode in ("context", "probe_name", "wait_cause"):
             rows[column.name] = rng.integers(0, 2, len(rows))
     one = Record(1, event, rows.dtype, ("a:x_entry", "a:y_exit"))
     columns = Decoder({1: one}).columns(1, rows)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tracectl.recorder.ledger import Drop, Ledger
 from tracectl.recorder.parse import Parsed
+from tracectl.recorder.program import COUNTERS_PER_STREAM
 from tracectl.store.events import CAUSES
 from tracectl.store.footer import LedgerLine
 
@@ -136,7 +137,7 @@ def test_dropped_regions_are_losses_of_the_reader(regions: list[tuple[list[int |
     assert all(row["from_ts"] <= row["ts"] for row in notes.rows)
     for begin, end in spans:
         assert any(row["from_ts"] <= begin and end <= row["ts"] for row in notes.rows) or covered(notes, begin, end)
-    counts = np.zeros((5, 2), np.uint64)
+    counts = np.zeros((COUNTERS_PER_STREAM, 2), np.uint64)
     counts[0, 1] = recorded + lost
     lines = ledger.lines(("sched",), [1], counts, Counter({RING: recorded}))
     assert lines == [LedgerLine("sched", 1, recorded + lost, recorded, lost)]
@@ -183,10 +184,10 @@ def test_refused_events_and_skipped_probes_are_polled() -> None:
     notes = Notes()
     ledger = Ledger(START, notes)
     streams = ("sched", "irq")
-    counts = np.zeros((10, 2), np.uint64)
+    counts = np.zeros((2 * COUNTERS_PER_STREAM, 2), np.uint64)
     ledger.poll(2000, streams, counts, {"sched": 0})
     assert notes.rows == []
-    counts[2, 0], counts[3, 1], counts[7, 1] = 3, 5, 2
+    counts[2, 0], counts[3, 1], counts[COUNTERS_PER_STREAM + 2, 1] = 3, 5, 2
     counts[1] = 99  # the ring's own loss, which markers tell of
     ledger.poll(3000, streams, counts, {"sched": 4})
     ledger.poll(3500, streams, counts, {"sched": 4})
@@ -205,7 +206,7 @@ def test_refused_events_and_skipped_probes_are_polled() -> None:
     assert ledger.skipped == {"sched": 4, "irq": 1}
     # Skipped probes never emitted: they are apart from what adds up.
     assert ledger.total_lost == 11
-    counts[0], counts[5] = [10, 20], [7, 2]
+    counts[0], counts[COUNTERS_PER_STREAM] = [10, 20], [7, 2]
     lines = ledger.lines(streams, [0, 1], counts, Counter({("sched", 0): 7, ("sched", 1): 14, ("irq", 0): 7}))
     assert lines == [
         LedgerLine("sched", 0, 10, 7, 3),
@@ -220,7 +221,7 @@ def test_refused_events_and_skipped_probes_are_polled() -> None:
 
 def test_the_first_poll_reaches_back_to_the_start() -> None:
     notes = Notes()
-    counts = np.zeros((5, 1), np.uint64)
+    counts = np.zeros((COUNTERS_PER_STREAM, 1), np.uint64)
     counts[3, 0] = 1
     Ledger(START, notes).poll(2000, ("sched",), counts, {})
     assert (notes.rows[0]["from_ts"], notes.rows[0]["ts"]) == (START, 2000)
@@ -228,7 +229,7 @@ def test_the_first_poll_reaches_back_to_the_start() -> None:
 
 def test_a_cpu_that_came_online_later_is_in_the_ledger() -> None:
     ledger = Ledger(START, Notes())
-    counts = np.zeros((5, 4), np.uint64)
+    counts = np.zeros((COUNTERS_PER_STREAM, 4), np.uint64)
     counts[0], counts[2] = [5, 0, 0, 9], [0, 0, 0, 9]
     ledger.poll(2000, ("sched",), counts, {})
     lines = ledger.lines(("sched",), [0, 1], counts, Counter({("sched", 0): 5}))
@@ -260,7 +261,7 @@ def test_what_was_left_out_on_purpose_is_declared_up_to_when_it_was_counted() ->
     """Counters are read while events go on: one that is counted may be later than the begin of the reading."""
     notes = Notes()
     ledger = Ledger(START, notes)
-    counts = np.zeros((5, 2), np.uint64)
+    counts = np.zeros((COUNTERS_PER_STREAM, 2), np.uint64)
     counts[0, 1], counts[4, 1] = 100, 90
     ledger.poll(2010, ("sched",), counts, {}, 2000)
     counts[0, 1], counts[4, 1] = 200, 180

@@ -12,7 +12,7 @@ import pytest
 
 from tracectl.recorder import filters, selection, tracefs
 from tracectl.recorder.filters import TaskFilter
-from tracectl.recorder.program import COUNTERS_PER_STREAM, Source, generate, stream_of_function
+from tracectl.recorder.program import COUNTERS_PER_STREAM, Source, generate, streams_of_function
 from tracectl.recorder.selection import select
 from tracectl.recorder.tracefs import Format, FormatField, parse_format
 from tracectl.store.errors import RecordError
@@ -40,7 +40,10 @@ class FakeBtf:
         self.known: dict[str, int] = {}
 
     def func_args(self, name: str) -> list[tuple[str, str]]:
-        return {"inet_csk_accept": [("sk", ""), ("flags", ""), ("err", ""), ("kern", "")]}[name]
+        return {
+            "inet_csk_accept": [("sk", ""), ("flags", ""), ("err", ""), ("kern", "")],
+            "btf_trace_sched_switch": [("preempt", ""), ("prev", ""), ("next", ""), ("prev_state", "")],
+        }[name]
 
     def offset(self, *paths: str) -> int:
         for path in paths:
@@ -107,7 +110,8 @@ long bpf_get_current_comm(void *, u32); long bpf_probe_read_kernel(void *, u32, 
 long bpf_probe_read_kernel_str(void *, u32, const void *);
 #define lock_xadd(p, n) __sync_fetch_and_add(p, n)
 #define __always_inline inline __attribute__((always_inline))
-#define MAP(name, K, V) struct { V *(*lookup)(K *); void (*update)(K *, V *); void (*delete)(K *); } name
+#define MAP(name, K, V) struct { V *(*lookup)(K *); int (*update)(K *, V *); void (*delete)(K *); \
+    V *(*lookup_or_try_init)(K *, V *); } name
 #define BPF_HASH(name, K, V, n) MAP(name, K, V)
 #define BPF_ARRAY(name, V, n) MAP(name, int, V)
 #define BPF_PERCPU_ARRAY(name, V, n) MAP(name, int, V)
@@ -157,8 +161,8 @@ def test_records_streams_and_functions_fit_together(names: tuple[str, ...]) -> N
         for tracepoint in record.probes:
             name = f"on_{'raw_' if record.event.raw else ''}{tracepoint.replace(':', '_')}"
             assert functions[name].raw == record.event.raw
-    emitting = stream_of_function(source.functions)
-    assert set(emitting.values()) == set(source.streams)
+    emitting = streams_of_function(source.functions)
+    assert {stream for streams in emitting.values() for stream in streams} == set(source.streams)
 
 
 def body(source: Source, tracepoint: str) -> str:
@@ -188,7 +192,7 @@ def test_the_context_is_followed_only_for_wakeups_but_then_without_the_irq_group
     assert "perf_submit" not in body(source, "irq:softirq_entry")
     switch = {function.tracepoint: function for function in source.functions}["sched:sched_switch"]
     assert switch.raw
-    assert "irq:softirq_entry" not in {f.tracepoint for f in source.functions if f.stream}
+    assert "irq:softirq_entry" not in {f.tracepoint for f in source.functions if f.streams}
 
 
 @pytest.mark.parametrize(

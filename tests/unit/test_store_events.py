@@ -36,6 +36,7 @@ TYPES = {name: value for name, value in vars(fields).items() if isinstance(value
 # One column, whose doc names what is special about the kind.
 SAME_MEANING = {
     "target_cpu": "a CPU, of which each kind says why",
+    "cause": "why, of a loss or of a wait",
 }
 
 
@@ -78,6 +79,7 @@ def test_entry_is_complete(event: Event) -> None:
     assert event.bookkeeping == (event.stream == BOOKKEEPING)
     assert (event.bookkeeping or event.imported) == (not event.probes)
     assert event.bookkeeping or event.example
+    assert not event.of_task or re.fullmatch(RAW, event.of_task)
 
 
 @EACH_RECORDED
@@ -97,7 +99,7 @@ def test_entry_can_be_recorded(event: Event) -> None:
 
 RAW = (
     r"((ENDPOINT|CALLBACK)\(\w+\)|ARG\(\d\)|ARG\(\d\) \+ OFFSET\(@\)|BTF\((s32|u64), ARG\(\d\), @\)"
-    r"|CONTEXT|CONTEXT_VEC|PROBE|KSTACK|USTACK)"
+    r"|CONTEXT|CONTEXT_VEC|PROBE|KSTACK|USTACK|WAIT_NS|WAIT_CAUSE)"
 ).replace("@", r"\w+(\.\w+)+(\|\w+(\.\w+)+)*")
 CLASSIC = r"((\(s64\))?args->\w+|DATA_LOC\(\w+\)|PROBE|COMPAT)"
 
@@ -132,7 +134,7 @@ def test_probes_match_as_written() -> None:
     assert not probe_matches("irq_vectors:*_entry", "irq_vectors:local_timer_exit")
     assert not probe_matches("sched:sched_wakeup", "sched:sched_wakeup_new")
     assert any(probe_matches(pattern, "irq_vectors:irq_work_exit") for pattern in NEVER_EMITTED_PROBES)
-    probes = [probe for event in EVENTS for probe in event.probes]
+    probes = [probe for event in EVENTS if not event.of_task for probe in event.probes]
     assert len(set(probes)) == len(probes)
 
 
