@@ -91,9 +91,9 @@ class Contexts:
         known = context >= 0
         by_flags = self._by_flags[which]
         return {
-            "context": _named(np.where(known, context, -1), CONTEXTS),
+            "context": named(np.where(known, context, -1), CONTEXTS),
             "context_vec": pa.array(vec, mask=vec == NO_VEC),
-            "context_source": _named(np.where(known, np.where(by_flags, 0, 1), -1), ("flags", "stack")),
+            "context_source": named(np.where(known, np.where(by_flags, 0, 1), -1), ("flags", "stack")),
         }
 
     def end(self) -> None:
@@ -124,5 +124,6 @@ def _context_of(function: str) -> tuple[int, int]:
     return next(((context, vec) for pattern, context, vec in _PATTERNS if pattern.fullmatch(function)), (-1, NO_VEC))
 
 
-def _named(codes: Positions, names: tuple[str, ...]) -> pa.DictionaryArray:
+def named(codes: Positions, names: tuple[str, ...]) -> pa.DictionaryArray:
+    """A column of names by their numbers; null for -1."""
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), pa.array(names))

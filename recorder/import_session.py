@@ -192,9 +192,8 @@ def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> Counter
 
 
 def _read_perfetto(name: str, chunks: Iterator[bytes], spool: Spool) -> Counter[str]:
-    trace = PerfettoTrace(name)
-    for batch in trace.batches(chunks):
-        add_rows(spool, batch, "ftrace event of a Perfetto trace")
+    trace = PerfettoTrace(name, spool)
+    trace.read(chunks)
     return Counter({f"packets of {what}": count for what, count in trace.passed_over.items()})
 
 

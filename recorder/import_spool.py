@@ -43,12 +43,14 @@ class Totals:
         lost: events that the source says it lost, where it counted them.
         uncounted: gaps of which it does not say how many events are missing.
         unparsed: lines that could not be read, the first few of them in ``examples`` as (file's line, text).
+        cut: texts that are kept only in part, since they are very long.
     """
 
     events: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     lost: int = 0
     uncounted: int = 0
     unparsed: int = 0
+    cut: int = 0
     examples: list[tuple[int, str]] = field(default_factory=list)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
-TAKEN = ("track_event", "track_descriptor")  # packets that are read here
+TRACK_PACKETS = ("track_event", "track_descriptor")  # packets that are read here
 # Bits of sequence_flags, and the clock that stands where none is named (trace_packet.proto, builtin_clock.proto).
 _CLEARED, _NEEDS_STATE = 1, 2
 _BOOTTIME = 6
@@ -72,12 +72,14 @@ class Tracks:
         self._losses: list[Row] = []
         self._unsure: set[int] = set()  # tracks of which a begin or an end could not be read
 
-    def take(self, packet: Any) -> None:
-        """Note what a packet tells of its sequence, and its event or descriptor if it has one."""
-        known = packet.trusted_packet_sequence_id in self._sequences
+    def take(self, packet: Any, *, dropped: bool) -> None:
+        """Note what a packet tells of its sequence, and its event or descriptor if it has one.
+
+        Args:
+            dropped: packets of the sequence before it were lost.
+        """
         sequence = self._sequences.setdefault(packet.trusted_packet_sequence_id, _Sequence())
-        # The first packet of a sequence always has this flag.
-        if packet.previous_packet_dropped and known:
+        if dropped:
             sequence.forget(valid=False)
             sequence.lost = True
         if packet.sequence_flags & _CLEARED or packet.incremental_state_cleared:
@@ -89,7 +91,7 @@ class Tracks:
             sequence.clock = defaults.timestamp_clock_id if defaults.HasField("timestamp_clock_id") else None
             sequence.track = defaults.track_event_defaults.track_uuid
         what = packet.WhichOneof("data")
-        sequence.tells = sequence.tells or what in TAKEN
+        sequence.tells = sequence.tells or what in TRACK_PACKETS
         if what == "track_descriptor":
             self._describe(packet.track_descriptor)
         elif what == "track_event":
