@@ -20,7 +20,7 @@ from tracectl.recorder.import_tracks import TRACK_PACKETS, Tracks
 from tracectl.store.errors import RecordError, UserError
 
 _PROBE = "packet of a Perfetto trace"
-_TAKEN = (*TRACK_PACKETS, "ftrace_events", "process_tree")
+_TAKEN = (*TRACK_PACKETS, "ftrace_events", "process_tree", "clock_snapshot")
 _LONGEST_PACKET = 64 << 20
 _PACKET_TAG = 0x0A
 

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tracectl.recorder.import_clocks import BOOTTIME, Clocks
+
 Row = dict[str, Any]
 TRACK_PACKETS = ("track_event", "track_descriptor")  # packets that are read here
-# Bits of sequence_flags, and the clock that stands where none is named (trace_packet.proto, builtin_clock.proto).
-_CLEARED, _NEEDS_STATE = 1, 2
-_BOOTTIME = 6
+_CLEARED, _NEEDS_STATE = 1, 2  # bits of sequence_flags (trace_packet.proto)
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
-_LARGEST = 1 << 62
 _EXACT = 1 << 53
 _MOST_PARENTS = 64  # a damaged trace may hold a circle
 
@@ -38,7 +37,7 @@ class _Sequence:
 
     names: dict[int, str] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
-    clock: int | None = None
+    clock: int = BOOTTIME
     track: int = 0
     valid: bool = False
     last: int | None = None
@@ -48,7 +47,7 @@ class _Sequence:
     def forget(self, *, valid: bool) -> None:
         """Drop the incremental state; valid: a new one begins here."""
         self.names, self.categories = {}, {}
-        self.clock, self.track, self.valid = None, 0, valid
+        self.clock, self.track, self.valid = BOOTTIME, 0, valid
 
 
 class Tracks:
@@ -70,6 +69,7 @@ class Tracks:
         self._descriptors: dict[int, Any] = {}
         self._events: list[_Event] = []
         self._losses: list[Row] = []
+        self._clocks = Clocks()
         self._unsure: set[int] = set()  # tracks of which a begin or an end could not be read
 
     def take(self, packet: Any, *, dropped: bool) -> None:
@@ -78,30 +78,40 @@ class Tracks:
         Args:
             dropped: packets of the sequence before it were lost.
         """
-        sequence = self._sequences.setdefault(packet.trusted_packet_sequence_id, _Sequence())
+        number = packet.trusted_packet_sequence_id
+        sequence = self._sequences.setdefault(number, _Sequence())
         if dropped:
-            sequence.forget(valid=False)
-            sequence.lost = True
+            self._forget(number, valid=False)
         if packet.sequence_flags & _CLEARED or packet.incremental_state_cleared:
-            sequence.forget(valid=True)
+            self._forget(number, valid=True)
         sequence.names.update((entry.iid, entry.name) for entry in packet.interned_data.event_names)
         sequence.categories.update((entry.iid, entry.name) for entry in packet.interned_data.event_categories)
         if packet.HasField("trace_packet_defaults"):
             defaults = packet.trace_packet_defaults
-            sequence.clock = defaults.timestamp_clock_id if defaults.HasField("timestamp_clock_id") else None
+            sequence.clock = defaults.timestamp_clock_id if defaults.HasField("timestamp_clock_id") else BOOTTIME
             sequence.track = defaults.track_event_defaults.track_uuid
         what = packet.WhichOneof("data")
         sequence.tells = sequence.tells or what in TRACK_PACKETS
+        if what == "clock_snapshot":  # its own time moves no clock
+            self._clocks.snapshot(number, packet.clock_snapshot.clocks)
+            return
+        clock = packet.timestamp_clock_id if packet.HasField("timestamp_clock_id") else sequence.clock
+        ts = self._clocks.boottime(number, clock, packet.timestamp) if packet.HasField("timestamp") else None
         if what == "track_descriptor":
             self._describe(packet.track_descriptor)
         elif what == "track_event":
-            self._event(packet, sequence)
+            self._event(packet, sequence, ts, clock)
 
     def unread(self) -> None:
         """A packet could not be read: it may have been of any sequence, and have changed its state."""
-        for sequence in self._sequences.values():
-            sequence.forget(valid=False)
-            sequence.lost = True
+        for number in self._sequences:
+            self._forget(number, valid=False)
+
+    def _forget(self, number: int, *, valid: bool) -> None:
+        sequence = self._sequences[number]
+        sequence.forget(valid=valid)
+        sequence.lost |= not valid
+        self._clocks.forget(number)
 
     def _describe(self, descriptor: Any) -> None:
         # A track is described again and again; a later descriptor may name it anew, or name it alone.
@@ -111,16 +121,16 @@ class Tracks:
                 known.process.ClearField("cmdline")  # the lists of two are joined
             known.MergeFrom(descriptor)
 
-    def _event(self, packet: Any, sequence: _Sequence) -> None:
+    def _event(self, packet: Any, sequence: _Sequence, ts: int | None, clock: int) -> None:
         event = packet.track_event
         track = event.track_uuid if event.HasField("track_uuid") else sequence.track
-        problem = _unreadable(packet, sequence)
-        if problem:
+        problem = _unreadable(packet, sequence, ts, clock)
+        if ts is None or problem:
             self._passed_over[problem] += 1
             if event.type in (_BEGIN, _END) and not sequence.lost:
                 self._unsure.add(track)
             return
-        ts = self.last_ts = packet.timestamp
+        self.last_ts = ts
         if sequence.lost:
             self._lose(sequence, ts)
         sequence.last = max(ts, sequence.last or 0)
@@ -207,16 +217,15 @@ class Tracks:
         return own
 
 
-def _unreadable(packet: Any, sequence: _Sequence) -> str | None:
-    """Why an event cannot be read, to be counted; None where it can."""
+def _unreadable(packet: Any, sequence: _Sequence, ts: int | None, clock: int) -> str:
+    """Why an event cannot be read, to be counted; empty where it can."""
     if packet.track_event.type not in (_BEGIN, _END, _INSTANT, _COUNTER):
         return "track_event"
     if packet.sequence_flags & _NEEDS_STATE and not sequence.valid:
         sequence.lost = True
         return "track_event whose names and defaults were lost"
-    clock = packet.timestamp_clock_id if packet.HasField("timestamp_clock_id") else sequence.clock
-    if clock not in (None, _BOOTTIME):
-        return f"track_event in the clock {clock}"
-    if not packet.HasField("timestamp") or packet.timestamp >= _LARGEST:
-        return "track_event without a time"
-    return None
+    if ts is not None:
+        return ""
+    if clock != BOOTTIME:
+        return f"track_event in the clock {clock}, of which no snapshot tells the time"
+    return "track_event without a time"
