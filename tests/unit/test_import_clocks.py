@@ -1,4 +1,4 @@
-"""Clocks of Perfetto traces: times that count on from the packet before, units; the times that Perfetto itself tells."""
+"""Clocks of Perfetto traces: times that count on from the packet before, units; the times that Perfetto tells."""
 
 from __future__ import annotations
 
