@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from tracectl import text
 from tracectl.event_text import lost_words
@@ -33,6 +33,16 @@ LOOKAHEAD_NS = 500_000_000
 StackNames = Callable[[set[int]], dict[int, str]]
 
 
+class Out(Protocol):
+    """Where a view's output goes."""
+
+    def write(self, text: str, /) -> object:
+        """Take text."""
+
+    def flush(self) -> object:
+        """Let it be seen."""
+
+
 class ToolView(ABC):
     """What one tool prints. It is given events and gaps in order, and knows nothing of where they come from.
 
@@ -42,6 +52,7 @@ class ToolView(ABC):
         record: what to record for it, as ``record -e`` takes it.
         columns: of the rows it is given, in order; ``kind`` and ``ts`` first. Known once it was opened.
         stacks: kinds that need their call stacks recorded.
+        arguments: those that it was made with.
     """
 
     tool: ClassVar[str]
@@ -53,6 +64,7 @@ class ToolView(ABC):
     def __init__(self, arguments: Sequence[str]) -> None:
         parser = _Parser(prog=self.tool, add_help=False, allow_abbrev=False)
         self.declare(parser)
+        self.arguments = tuple(arguments)
         self.options = parser.parse_args(list(arguments))
 
     @abstractmethod
@@ -185,7 +197,7 @@ class Player:
 
     view: ToolView
     opened: Capture
-    out: IO[str]
+    out: Out
     note: Callable[[str], object]
     _lines: list[str] = field(default_factory=list)
     _gaps: list[tuple[int, int, Lost]] = field(default_factory=list)

@@ -1,11 +1,14 @@
 """A tool view of a recording that runs: a process of its own follows the finished segments and prints.
 
 An event is printed once the segments tell of all that was lost within half a second after it: 0.6 to 2 seconds after it
-happened. What is printed is what ``tracectl replay --as`` prints of the finished capture, byte for byte.
+happened. What is printed is what ``tracectl replay --as`` prints of the finished capture, byte for byte: if the machine
+was so slow that something was learnt later than that, the finished capture is played from its begin, and what follows
+the lines that are there already is printed; only where these themselves would be others, that is said instead.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import signal
@@ -16,13 +19,13 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NoReturn, Self
+from typing import NoReturn, Self
 
 from tracectl.replay import Row, Tape
 from tracectl.store.capture import SEGMENTS_SUFFIX, Capture, by_number
 from tracectl.store.database import Database
 from tracectl.store.errors import CaptureError, TracectlError, UserError
-from tracectl.toolview import LOOKAHEAD_NS, Player, ToolView, known_from
+from tracectl.toolview import LOOKAHEAD_NS, Out, Player, ToolView, known_from
 
 _POLL_SECONDS = 0.1
 _GONE_SECONDS = 60
@@ -37,6 +40,60 @@ def _order(row: Row) -> tuple[int, int, int]:
     return _ts(row), -1 if _cpu(row) is None else _cpu(row), _seq(row)
 
 
+class _Printed:
+    """Text on its way out, of which its length and a hash are kept."""
+
+    def __init__(self, out: Out) -> None:
+        self.out = out
+        self.length = 0
+        self.hash = hashlib.sha256()
+
+    def write(self, text: str) -> None:
+        """Print it."""
+        self.out.write(text)
+        self.length += len(text)
+        self.hash.update(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Let it be seen."""
+        self.out.flush()
+
+
+class _OtherLinesError(Exception):
+    """What was printed is not what would be printed now."""
+
+
+class _Rest:
+    """Takes the same text again from its begin, and prints what follows it.
+
+    Attributes:
+        left: characters of it that have not come yet.
+    """
+
+    def __init__(self, printed: _Printed) -> None:
+        self._printed = printed
+        self._hash = hashlib.sha256()
+        self.left = printed.length
+
+    def write(self, text: str) -> None:
+        """Leave out what was printed.
+
+        Raises:
+            _OtherLinesError: it was something else.
+        """
+        known, new = text[: self.left], text[self.left :]
+        if known:
+            self._hash.update(known.encode("utf-8", "backslashreplace"))
+            self.left -= len(known)
+            if not self.left and self._hash.digest() != self._printed.hash.digest():
+                raise _OtherLinesError
+        self._printed.out.write(new)
+
+    def flush(self) -> None:
+        """Let it be seen."""
+        self._printed.out.flush()
+
+
 @dataclass
 class Follower:
     """Plays a capture while it is recorded.
@@ -49,7 +106,7 @@ class Follower:
 
     view: ToolView
     output: Path
-    out: IO[str]
+    out: Out
     note: Callable[[str], object]
     _player: Player | None = None
     _held: list[Row] = field(default_factory=list)
@@ -58,6 +115,10 @@ class Follower:
     _read: set[Path] = field(default_factory=set)
     _gaps: set[tuple[object, ...]] = field(default_factory=set)
     _late: bool = False
+    _said: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._printed = _Printed(self.out)
 
     @property
     def _directory(self) -> Path:
@@ -79,14 +140,28 @@ class Follower:
         with opened.database(threads=1) as database:
             tape = self._tape(opened, database)
             self._take_gaps(tape)
+            if self._late and self._again(opened, database):
+                return
             for page in tape.pages():
                 split = bisect_right(page, self._until, key=_ts)
                 earlier += split
                 self._play(page[split:])
             self._late |= earlier != played
+            if self._late and self._again(opened, database):
+                return
             player.finish(tape.stack_names)
         if self._late:
-            self.note("events came more than half a second late: a replay of the capture may print other lines")
+            self.note("events came more than half a second late: a replay of the capture prints other lines")
+
+    def _again(self, opened: Capture, database: Database) -> bool:
+        """Play the finished capture from its begin, and print what is not there yet; False: other lines are there."""
+        rest = _Rest(self._printed)
+        again = type(self.view)(self.view.arguments)
+        try:
+            Player(again, opened, rest, self._say).replay(database)
+        except _OtherLinesError:
+            return False
+        return rest.left == 0
 
     def give_up(self) -> None:
         """There will be no capture: play what is known."""
@@ -113,8 +188,14 @@ class Follower:
 
     def _begin(self, opened: Capture) -> Player:
         if self._player is None:
-            self._player = Player(self.view, opened, self.out, self.note)
+            self._player = Player(self.view, opened, self._printed, self._say)
         return self._player
+
+    def _say(self, note: str) -> None:
+        """Say something once."""
+        if note not in self._said:
+            self._said.add(note)
+            self.note(note)
 
     def _tape(self, opened: Capture, database: Database) -> Tape:
         kinds = [kind for kind in self.view.kinds if kind in opened.kinds]
