@@ -18,6 +18,7 @@ from tracectl import text
 if TYPE_CHECKING:
     from tracectl.recorder.drain import Outcome, Status
     from tracectl.recorder.session import RecordOptions
+    from tracectl.toolview import ToolView
 
 # What --profile records, all with stacks.
 _PROFILES = {"offwake": ("sched_switch", "sched_waking"), "cpu": ("cpu_sample",)}
@@ -191,12 +192,33 @@ def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
         path,
         options | {"events": options["events"] or view.record, "stacks": options["stacks"] + view.stacks},
     )
+    if os.geteuid() == 0:
+        _check_needs(view, tool, given)
     with Live(view, path, lambda note: click.echo(text.visible(f"tracectl: {note}"), err=True)) as live:
         outcome = record_session(given, lambda _: live.check())
         live.done()
     if live.failed:
         raise UserError(f"--as {tool} ended early", f"what was recorded until then: {path}")
     return outcome
+
+
+def _check_needs(view: ToolView, tool: str, given: RecordOptions) -> None:
+    """Refuse to record for a tool what this kernel does not give it.
+
+    Raises:
+        RecordError: what, and why.
+    """
+    from tracectl.recorder.selection import select
+    from tracectl.store.errors import RecordError
+
+    missing = select(given.events, given.stacks).missing
+    for kind in view.needs:
+        if kind in missing:
+            raise RecordError(
+                f"--as {tool}: {kind} cannot be recorded here: {missing[kind]}",
+                f"a capture or log of another machine can be shown: tracectl replay CAPTURE --as {view.tool}"
+                f" -- {shlex.join(view.arguments)}",
+            )
 
 
 def _buffer(value: str) -> int:

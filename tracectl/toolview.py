@@ -52,6 +52,7 @@ class ToolView(ABC):
         record: what to record for it, as ``record -e`` takes it.
         columns: of the rows it is given, in order; ``kind`` and ``ts`` first. Known once it was opened.
         stacks: kinds that need their call stacks recorded.
+        needs: of what is recorded for it, kinds that not every kernel can give, without which it shows nothing.
         arguments: those that it was made with.
     """
 
@@ -60,6 +61,7 @@ class ToolView(ABC):
     record: ClassVar[tuple[str, ...]]
     columns: tuple[str, ...]
     stacks: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, arguments: Sequence[str]) -> None:
         parser = _Parser(prog=self.tool, add_help=False, allow_abbrev=False)

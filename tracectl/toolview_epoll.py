@@ -38,6 +38,7 @@ class Epoll(ToolView):
         "sys_exit_accept", "sys_exit_accept4", "sys_enter_close",
     )  # fmt: skip
     record: ClassVar[tuple[str, ...]] = ("sched_waking", "epoll")
+    needs: ClassVar[tuple[str, ...]] = ("ep_poll_callback",)
     # What the script itself traces, besides a function of user space.
     script: ClassVar[tuple[str, ...]] = (
         "sys_exit_epoll_wait", "inet_csk_accept", "sys_exit_accept4", "sys_enter_close",

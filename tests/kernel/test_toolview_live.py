@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import TRACECTL, environment, eventually
+from tests.kernel.conftest import TRACECTL, environment, eventually, need
+from tracectl.recorder.selection import untraceable
 
 pytestmark = pytest.mark.kernel
 
@@ -39,7 +40,7 @@ def test_runqslower_live_is_its_replay(tmp_path: Path) -> None:
 def test_offwaketime_live_is_its_replay(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     command = [*TRACECTL, "record", "-o", str(path), "--as", "offwaketime -f -m 10000"]
-    # Many short sleeps: no wait is counted that a loss may touch, and machines that hide a process have such at any time.
+    # Many short sleeps: no wait is counted that a loss may touch, and where a machine hides a process, there are some.
     workload = ["--", sys.executable, "-c", "import time; [time.sleep(0.02) for _ in range(60)]"]
     live = subprocess.run([*command, *workload], capture_output=True, env=environment(), check=True)
     assert live.stdout == _replayed(path, "offwaketime", "-f", "-m", "10000").stdout
@@ -78,6 +79,16 @@ def test_a_view_that_cannot_be_told_ends_the_recording(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, env=environment(), check=False)
     assert (done.returncode, done.stdout) == (1, b"") and path.is_file()
     assert b"what a wakeup came through was not recorded; record again with" in done.stderr
+
+
+def test_what_this_kernel_cannot_tell_is_not_recorded_for_nothing(tmp_path: Path) -> None:
+    reason = untraceable("ep_poll_callback")
+    need(reason != "", "this kernel lets ep_poll_callback be traced")
+    command = [*TRACECTL, "record", "-q", "-o", str(tmp_path / "x.parquet"), "-d", "100s", "--as", "epoll 1"]
+    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (2, b"") and list(tmp_path.iterdir()) == []
+    assert f"--as epoll 1: ep_poll_callback cannot be recorded here: {reason}" in done.stderr.decode()
+    assert b"tracectl replay CAPTURE --as epoll -- 1" in done.stderr
 
 
 def test_wrong_tools_are_refused_before_anything_is_recorded(tmp_path: Path) -> None:
