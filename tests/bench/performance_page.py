@@ -39,20 +39,20 @@ def page(found: dict[str, Any]) -> str:
             lines.append("| none | | | | 1.00 | |")
             continue
         size = f"{own['bytes_per_event']:.1f}" if own["bytes"] else ""
-        cost = own["cpu_ns_per_event"]  # 0: less than what starting the tool varies by
+        cost = own["cpu_ns_per_event"]  # 0: less than what stopping the tool varies by
         shown = f"{cost:,.0f} | {cost / ours:.1f} ×" if cost else "too little to measure | "
         lines.append(
             f"| {name} | {own['lost']:.1%} ({own['worst_lost']:.1%}) | {shown} | {own['slowdown']:.2f} | {size} |"
         )
     reading = storm["tracectl"]["reading_ns_per_event"]
-    sched = found["answers"]["bytes"]
+    sched = {tool: f"{size:.1f}" for tool, size in found["answers"][0]["bytes"].items()}
     lines += [
         "",
         "| what | tracectl | perf |",
         "| --- | --- | --- |",
         f"| highest rate without loss, calls a second | {_lossless(found, 'tracectl')} | {_lossless(found, 'perf')} |",
         f"| CPU ns per event of emptying the rings alone | {reading:.0f} | |",
-        f"| bytes per scheduler event | {sched['tracectl']:.1f} | {sched['perf']:.1f} |",
+        f"| bytes per scheduler event | {sched['tracectl']} | {sched.get('perf', '')} |",
         f"| memory of both processes in a storm of {large['events']:,} events (PSS; RSS) | "
         f"{large['pss_mib']:.0f} MiB; {large['rss_mib']:.0f} MiB | |",
         f"| from the stop to the capture, to the first answer | {large['stop_seconds']:.1f} s, "
@@ -62,23 +62,25 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _answers(found: dict[str, Any]) -> list[str]:
+def _answers(found: list[dict[str, Any]]) -> list[str]:
     """Time to the answer; the process's start is in it."""
-    asked = {"delays": "delays of two threads", "wakeups": "wakeups of two threads"}
+    kept = ", ".join(f"{one['samples']:,} of {one['events']:,}" for one in found if one["samples"])
     lines = [
         "",
-        f"Two tasks that wake each other, {found['events']:,} scheduler events ({found['samples']:,} kept by perf); "
-        "seconds until the answer was printed:",
+        "Scheduler events of two tasks that wake each other; seconds until the answer was printed, a tool's start and "
+        f"the loading of its file included{f' (perf kept {kept} events)' if kept else ''}:",
         "",
         "| question | tool | seconds | to tracectl |",
         "| --- | --- | --- | --- |",
     ]
-    for name, tools in found["seconds"].items():
+    for question, tools in ((question, tools) for one in found for question, tools in one["seconds"].items()):
+        ours = tools["tracectl"]
         for tool, took in tools.items():
             if isinstance(took, str):
-                lines.append(f"| {asked[name]} | {tool} | {took} | |")
+                lines.append(f"| {question} | {tool} | {took} | |")
             else:
-                lines.append(f"| {asked[name]} | {tool} | {took:.1f} | {took / tools['tracectl']:.1f} × |")
+                ratio = f"{took / ours:.1f} ×" if isinstance(ours, float) else ""
+                lines.append(f"| {question} | {tool} | {took:.1f} | {ratio} |")
     return lines
 
 

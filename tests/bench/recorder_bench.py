@@ -62,7 +62,7 @@ def storm(calls: int) -> float:
 
 
 def idle_cpu(peer: Peer, folder: Path) -> float:
-    """CPU seconds of starting and stopping a tool."""
+    """CPU seconds of stopping a tool that had nothing to do."""
     started = start(peer, folder)
     time.sleep(0.5)
     cpu, _, _ = started.stop()
@@ -176,7 +176,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=500_000, help="reads and writes of each of two writers")
-    parser.add_argument("--loops", type=int, default=300_000, help="times that two tasks wake each other")
+    parser.add_argument(
+        "--loops", type=int, nargs="+", default=[2_400_000, 24_000_000], help="times that two tasks wake each other"
+    )
+    parser.add_argument("--large", type=int, default=2_500_000, help="the same, for memory and the first answer")
     parser.add_argument("--json", type=Path, default=RESULTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tracectl-bench-") as place:
@@ -187,8 +190,8 @@ def main() -> None:
             "machine": {"kernel": platform.release(), "cpus": os.cpu_count(), "load": os.getloadavg()[0]},
             "rounds": given.rounds,
             "storm": storms(tools, folder, given.rounds, given.calls),
-            "answers": answers(folder, given.loops),
-            "large": memory_and_first_answer(by_name["tracectl"], folder, 2_500_000),
+            "answers": [answers(folder, loops) for loops in given.loops],
+            "large": memory_and_first_answer(by_name["tracectl"], folder, given.large),
             "ramp": {name: ramp(by_name[name], folder) for name in ("tracectl", "perf")},
         }
     given.json.parent.mkdir(exist_ok=True)

@@ -78,15 +78,20 @@ class Peer:
 
 @dataclass
 class Started:
-    """A tool that runs."""
+    """A tool that runs.
+
+    Attributes:
+        used: CPU seconds that it had used when it was ready.
+    """
 
     peer: Peer
     process: subprocess.Popen[bytes]
     out: Path
     said: IO[bytes]
+    used: float
 
     def stop(self) -> tuple[float, float, str]:
-        """End it; returns (CPU seconds of it and its children, seconds until it was done, what it said)."""
+        """End it; returns (CPU seconds of it and its children since it was ready, seconds until done, what it said)."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         _, status, usage = os.wait4(self.process.pid, 0)
@@ -96,7 +101,7 @@ class Started:
         said = self.said.read().decode(errors="replace")
         self.said.close()
         self.peer.clean()
-        return usage.ru_utime + usage.ru_stime, took, said
+        return usage.ru_utime + usage.ru_stime - self.used, took, said
 
 
 def start(peer: Peer, folder: Path) -> Started:
@@ -113,7 +118,13 @@ def start(peer: Peer, folder: Path) -> Started:
             raise RuntimeError(f"{peer.name} ended: {log.read_text()}")
         time.sleep(0.02)
     time.sleep(1.5)  # perf and bpftrace write their file before they record; on a busy machine, some time before
-    return Started(peer, process, out, said)
+    return Started(peer, process, out, said, _cpu_of(process.pid))
+
+
+def _cpu_of(pid: int) -> float:
+    """CPU seconds of a process and its children, by their CPU clocks (man 3 clock_getcpuclockid)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return time.clock_gettime(~pid << 3 | 2) + sum(_cpu_of(int(child)) for child in children)
 
 
 def _tracectl_count(out: Path, _said: str) -> int:
