@@ -87,7 +87,9 @@ class CallChains:
 
     def columns(self, which: Positions) -> Columns:
         """kstack and ustack of some heads; none where none of them has a chain."""
-        chained = [n for n, head in enumerate(which.tolist()) if self._count[head] or head in self._inline]
+        has = self._count > 0
+        has[list(self._inline)] = True
+        chained = np.flatnonzero(has[which]).tolist()
         if not chained:
             return {}
         found = np.zeros((len(which), 2), np.int64)

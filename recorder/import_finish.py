@@ -91,12 +91,12 @@ def cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         numbers = [_number(word) for word in column.dictionary.to_pylist()]
         return pa.array(numbers, wanted).take(column.indices)
-    if pa.types.is_integer(column.type) and column.type.bit_width > wanted.bit_width:
-        # Numbers that a corrupted text makes too large for the column are not known.
+    try:
+        return column.cast(wanted)
+    except pa.ArrowInvalid:  # numbers that a corrupted text makes too large for the column are not known
         limit = 1 << (wanted.bit_width - 1)
         fits = pc.and_(pc.less(column, limit), pc.greater_equal(column, -limit))
-        column = pc.if_else(fits, column, None)
-    return column.cast(wanted)
+        return pc.if_else(fits, column, None).cast(wanted)
 
 
 def _number(word: str | None) -> int | None:

@@ -107,10 +107,13 @@ class Spool:
 
     def _note_irq_names(self, irq: pa.Array, name: pa.Array) -> None:
         """Take the names of handlers, for those wakeups that only tell the number."""
-        pairs = pa.table({"irq": irq, "name": name.cast(pa.string())}).group_by(["irq", "name"]).aggregate([])
-        for one in pairs.to_pylist():
-            if None not in one.values():
-                self._irq_names[one["irq"]][one["name"]] = None
+        known = np.asarray(pc.and_(irq.is_valid(), name.is_valid()))
+        numbers, codes = np.asarray(irq.fill_null(0))[known], np.asarray(name.indices.fill_null(0))[known]
+        order = np.lexsort((codes, numbers))
+        numbers, codes = numbers[order], codes[order]
+        first = (np.diff(numbers, prepend=0) != 0) | (np.diff(codes, prepend=-1) != 0)
+        for number, code in zip(numbers[first].tolist(), codes[first].tolist(), strict=True):
+            self._irq_names[number][name.dictionary[code].as_py()] = None
 
     def stack_id(self, frames: str) -> tuple[int, bool]:
         """The number of a stack, by its frames as JSON, in all sources; and whether it is new."""
