@@ -26,7 +26,17 @@ from numpy.typing import NDArray
 
 from tracectl.recorder import btf
 from tracectl.recorder.headers import stub_tree
-from tracectl.recorder.syscall import load_tracing, map_delete, map_info, map_lookup, map_update, object_info
+from tracectl.recorder.syscall import (
+    TRACE_FENTRY,
+    TRACE_FEXIT,
+    TRACE_ITER,
+    load_tracing,
+    map_delete,
+    map_info,
+    map_lookup,
+    map_update,
+    object_info,
+)
 from tracectl.store.errors import RecordError
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -153,6 +163,7 @@ def _flush() -> None:
 
 # How libbcc's names begin of functions that trace kernel functions; what they trace follows.
 _TYPE_SOFTWARE, _COUNT_SW_CPU_CLOCK = 1, 0  # include/uapi/linux/perf_event.h
+_ATTACH = {"fentry": TRACE_FENTRY, "fexit": TRACE_FEXIT, "iterator": TRACE_ITER}
 _NAMED_IN_FULL = ("kprobe", "kretprobe", "uprobe", "uretprobe", "usdt")
 _SEMAPHORES = Path("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset")
 
@@ -197,6 +208,7 @@ class Program:
         self._debug = debug
         self._links: dict[tuple[str, str], int] = {}
         self._functions: dict[str, int] = {}
+        self._past_bcc: list[int] = []  # descriptors of functions that BCC knows nothing of
         self._bpf: Any = None
         bcc = load_bcc()
         self._lib: Any = bcc.lib
@@ -270,15 +282,15 @@ class Program:
 
         Args:
             kind: ``tracepoint``, ``raw_tracepoint``, ``kprobe`` (for uprobes too), ``perf_event``, ``fentry``,
-                ``fexit``.
-            traced: of the last two, the kernel function.
+                ``fexit``, ``iterator``.
+            traced: of the last three, the kernel function.
         """
         if fn_name in self._functions:
             return
         output: list[str] = []
         try:
             with _captured_output(output):
-                if kind in ("fentry", "fexit"):
+                if kind in _ATTACH:
                     fd = self._load_tracing(fn_name, kind, traced)
                 else:
                     fd = self._bpf.load_func(fn_name.encode(), getattr(self._bpf, kind.upper())).fd
@@ -295,9 +307,16 @@ class Program:
             raise OSError(errno.ENOENT, f"the kernel has no function {traced}")
         log = ctypes.create_string_buffer(1 << 20)
         try:
-            return load_tracing(code, btf_id, returns=kind == "fexit", log=ctypes.addressof(log), log_size=len(log))
+            fd = load_tracing(code, btf_id, _ATTACH[kind], log=ctypes.addressof(log), log_size=len(log))
         except OSError as error:
             raise OSError(error.errno, log.value.decode("utf-8", "replace") or error.strerror) from error
+        self._past_bcc.append(fd)
+        return fd
+
+    def load_iterator(self, fn_name: str, over: str) -> int:
+        """Have the kernel verify an iterator's function, ``over`` such as ``bpf_iter_task``; its descriptor."""
+        self.load_as(fn_name, "iterator", over)
+        return self._functions[fn_name]
 
     def load_raw_tracepoint(self, fn_name: str, tp_name: str) -> None:
         """Load (if need be) and attach ``fn_name`` to the raw tracepoint ``tp_name``, e.g. ``sched_switch``."""
@@ -375,6 +394,8 @@ class Program:
         for link in reversed(list(self._links)):
             os.close(self._links.pop(link))
         self._functions.clear()
+        while self._past_bcc:
+            os.close(self._past_bcc.pop())
         if self._bpf is not None:
             with suppress(OSError):  # a descriptor that is closed already is no trouble here
                 self._bpf.cleanup()

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracectl.recorder.filters import cgroup_of
-from tracectl.store.containers import container_id, path_pattern
+from tracectl.store.containers import SHORTEST, container_id, container_in, path_pattern
 from tracectl.store.errors import UserError
 
+_MOST_SAID = 5
 _REMEDY = "docker ps --no-trunc, crictl ps or podman ps list what runs"
 
 
@@ -49,6 +50,33 @@ def host_pid(text: str, pid: int) -> int:
         problem = f"-p {pid}: {len(found)} processes have this id inside container {text}"
         raise UserError(problem, f"-p without --container takes the ids of this machine: {listed}")
     return found[0]
+
+
+def said_of_absent(number: int) -> str:
+    """The remedy for an id that no thread has: those that have it inside a container or another PID namespace."""
+    said = []
+    for process in _processes():
+        for task in _tasks_of(process):
+            if _inner_pid(task) == number:
+                container = container_in(cgroup_of(process))
+                option = "-p" if task.name == process.name else "-t"
+                inside = f", or --container {container[:SHORTEST]} -p {number}" if container and option == "-p" else ""
+                said.append(f"{option} {task.name} ({_comm(task)}) has that id inside a PID namespace{inside}")
+    return "\n  ".join(said[:_MOST_SAID]) + (f"\n  and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else "")
+
+
+def _tasks_of(process: Path) -> list[Path]:
+    try:
+        return list((process / "task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it has ended
+
+
+def _comm(task: Path) -> str:
+    try:
+        return (task / "comm").read_text(errors="backslashreplace").rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return "it has ended"
 
 
 def _processes() -> Iterator[Path]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tracectl.recorder import bpf
+from tracectl.recorder import bpf, namespace
 from tracectl.recorder.ring import PAGE_SIZE, PerfRing
 from tracectl.store.errors import RecordError
 
@@ -147,6 +147,8 @@ def _trials() -> Iterator[Check]:
     except RecordError as error:
         yield Check("programs", "missing", error.problem, error.remedy)
         return
+    if namespace.inside():
+        yield _namespace()
     yield _optional("kprobes", _KPROBE, "tracepoints are recorded all the same; kernel functions are not")
     yield _optional("fentry", _FENTRY, "not recorded: ep_poll_callback (what wakeups came through), inet_csk_accept")
 
@@ -178,6 +180,15 @@ def _optional(name: str, text: str, without: str) -> Check:
         return Check(
             name, "warn", "this kernel refuses them" if name.endswith("s") else "this kernel refuses it", without
         )
+
+
+def _namespace() -> Check:
+    try:
+        with namespace.entered():
+            detail = "tracectl runs inside one: -p and -t take ids as seen here, captures have the machine's own"
+            return Check("PID namespace", "ok", detail)
+    except RecordError as error:
+        return Check("PID namespace", "missing", error.problem, error.remedy)
 
 
 def _uprobes() -> Check:

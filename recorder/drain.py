@@ -78,6 +78,7 @@ class Outcome:
         cpu_ns: CPU time the recorder used, reading and writing.
         reader_cpu_ns: of this, reading alone.
         delays_ns: time between two drains of all rings: (median, 99th percentile, longest).
+        filter: the task filter in words, with the machine's own ids; None: there was none.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class Outcome:
     command_exit: int | None
     reader_cpu_ns: int = 0
     delays_ns: tuple[int, int, int] = (0, 0, 0)
+    filter: str | None = None
 
 
 def slab_bytes(largest_ring: int) -> int:
@@ -360,6 +362,7 @@ def _outcome(writer: Writer, path: Path, stopped_by: str, command_exit: int | No
         command_exit=command_exit,
         reader_cpu_ns=writer.reader_cpu_ns,
         delays_ns=writer.delays.summary(),
+        filter=footer.filter,
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tracectl.recorder.namespace import machine
 from tracectl.store.errors import UserError
 
 MAX_WATCHED = 65_536
@@ -43,8 +44,11 @@ class TaskFilter:
         words += [f"comm {comm}" for comm in self.comms] + [f"cgroup {path}" for path in self.cgroups]
         return os.fsencode(" or ".join(words)).decode("utf-8", "backslashreplace") or None
 
-    def check(self) -> None:
+    def check(self, said_of_absent: Callable[[int], str] = lambda _: "") -> None:
         """Refuse what can match nothing.
+
+        Args:
+            said_of_absent: the remedy for a number that is none of a process or thread.
 
         Raises:
             UserError: no such process, thread or cgroup, or a pattern the kernel side cannot test.
@@ -53,7 +57,8 @@ class TaskFilter:
             for number in numbers:
                 process = _process_of(number)
                 if process is None:
-                    raise UserError(f"{option} {number}: no such {'process' if option == '-p' else 'thread'}")
+                    problem = f"{option} {number}: no such {'process' if option == '-p' else 'thread'}"
+                    raise UserError(problem, said_of_absent(number))
                 if option == "-p" and process != number:
                     raise UserError(f"-p {number}: a thread of process {process}", f"-p {process}, or -t {number}")
         for comm in self.comms:
@@ -61,6 +66,14 @@ class TaskFilter:
                 raise UserError(f"--comm {comm}: only a * at the end is understood", "--comm 'wrk:*'")
         for path in self.cgroups:
             cgroup_directory(path)
+
+    def on_machine(self) -> TaskFilter:
+        """The same with the machine's own ids, which the kernel goes by; those given are as /proc has them.
+
+        Raises:
+            UserError: one has just ended.
+        """
+        return replace(self, pids=_on_machine("-p", self.pids), tids=_on_machine("-t", self.tids))
 
     def matching_threads(self) -> Iterator[int]:
         """Threads that match now, from /proc."""
@@ -72,10 +85,12 @@ class TaskFilter:
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended while we looked
             if matches:
-                yield int(task.name)
+                tid = machine(int(task.name))
+                if tid is not None:
+                    yield tid
 
     def _matches(self, task: Path, groups: list[Path]) -> bool:
-        if int(task.parent.parent.name) in self.pids:
+        if self.pids and machine(int(task.parent.parent.name)) in self.pids:
             return True
         if self.comms:
             comm = (task / "comm").read_bytes().rstrip(b"\n")
@@ -85,6 +100,14 @@ class TaskFilter:
             own = cgroup_mount() / cgroup_of(task).lstrip("/")
             return any(own == group or group in own.parents for group in groups)
         return False
+
+
+def _on_machine(option: str, numbers: tuple[int, ...]) -> tuple[int, ...]:
+    found = [(number, machine(number)) for number in numbers]
+    for number, outside in found:
+        if outside is None:
+            raise UserError(f"{option} {number}: it has just ended")
+    return tuple(outside for _, outside in found if outside is not None)
 
 
 def threads() -> Iterator[Path]:

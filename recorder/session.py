@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from tracectl.recorder.containers import cgroups_of, host_pid
+from tracectl.recorder import namespace
+from tracectl.recorder.containers import cgroups_of, host_pid, said_of_absent
 from tracectl.recorder.drain import Drain, Outcome, Status
 from tracectl.recorder.filters import TaskFilter
 from tracectl.recorder.flight import Keep
@@ -116,10 +117,12 @@ def record(options: RecordOptions, on_status: Callable[[Status], None] | None = 
             "recording needs root", "sudo tracectl record …; tracectl doctor shows what this machine can do"
         )
     telemetry = Telemetry(options.stats_json, options.prometheus)
-    task_filter = options.task_filter
-    task_filter.check()
-    selection = selection_of(options)
     with ExitStack() as stack:
+        stack.enter_context(namespace.entered())
+        task_filter = options.task_filter
+        task_filter.check(said_of_absent)
+        task_filter = task_filter.on_machine()
+        selection = selection_of(options)
         stop = stack.enter_context(_signals())
         probes = stack.enter_context(_probes(selection, task_filter, options))
         segments = SegmentWriter(options.output, Drain.schema_of(selection), _owner(), stay=options.keep is not None)

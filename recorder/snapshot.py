@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tracectl.recorder import namespace
 from tracectl.recorder.bpf import load_bcc
 from tracectl.recorder.filters import cgroup_of, threads
 
@@ -78,12 +79,16 @@ def tasks() -> Iterator[dict[str, Any]]:
     now = clocks()
     asleep = now["boottime"] - now["ts"]  # /proc counts suspended time, the events' clock does not
     shared = cache(lambda process: {"cgroup": cgroup_of(process), "pid_ns": _namespace(process)})
-    for task in threads():
+    found = list(threads())
+    namespace.refresh()
+    for task in found:
         try:
             row = _task_row(task, asleep) | shared(task.parent.parent)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended while we looked
-        yield row
+        row["pid"], row["tid"] = namespace.machine(row["pid"]), namespace.machine(row["tid"])
+        if row["pid"] is not None and row["tid"] is not None:
+            yield row
 
 
 def _task_row(task: Path, asleep: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tracectl.recorder.elf import Elf
+from tracectl.recorder.namespace import here
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,10 @@ class UserSymbols:
             return None
         if mapping.file not in self._files:
             # Through the mapping itself: right in containers and for files that were deleted or replaced.
-            through = Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")
-            inside = Path(f"/proc/{pid}/root{mapping.path}")
-            self._files[mapping.file] = _elf(through, pid) or _elf(inside, pid) or _same_file(mapping)
+            process = here(pid)
+            through = Path(f"/proc/{process}/map_files/{mapping.start:x}-{mapping.end:x}")
+            inside = Path(f"/proc/{process}/root{mapping.path}")
+            self._files[mapping.file] = _elf(through, process) or _elf(inside, process) or _same_file(mapping)
         return self._files[mapping.file]
 
     def _generated(self, pid: int, mapping: _Mapping, address: int, place: int) -> Frame:
@@ -167,7 +169,8 @@ class UserSymbols:
 
     def _jit_table(self, pid: int) -> list[tuple[int, int, str]]:
         try:
-            path = Path(f"/proc/{pid}/root", "tmp", f"perf-{_innermost_pid(pid)}.map")
+            process = here(pid)
+            path = Path(f"/proc/{process}/root", "tmp", f"perf-{_innermost_pid(process)}.map")
             size = path.stat().st_size
             if self._jit.get(pid, (-1, []))[0] != size:
                 found = [_JIT_LINE.fullmatch(line) for line in path.read_text(errors="backslashreplace").splitlines()]
@@ -190,9 +193,9 @@ _MAP_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) (\S+) (\d+) *(.
 
 
 def read_maps(pid: int) -> str:
-    """``/proc/PID/maps``; empty when the process has ended."""
+    """``/proc/PID/maps`` of a process by the machine's id; empty when it has ended, or is not seen from here."""
     try:
-        return Path(f"/proc/{pid}/maps").read_text(errors="backslashreplace")
+        return Path(f"/proc/{here(pid)}/maps").read_text(errors="backslashreplace")
     except OSError:
         return ""
 
@@ -219,7 +222,7 @@ def _same_file(mapping: _Mapping) -> Elf | None:
 
 
 def _innermost_pid(pid: int) -> str:
-    """The process's id in its own PID namespace."""
+    """The id, in its own PID namespace, of a process that /proc has under ``pid``."""
     status = Path(f"/proc/{pid}/status").read_text(errors="replace")
     return next((line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")), str(pid))
 

@@ -14,7 +14,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD, _OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN = 1, 2, 3, 5, 15, 17
-_TYPE_TRACING, _TRACE_FENTRY, _TRACE_FEXIT = 26, 24, 25
+_LINK_CREATE, _ITER_CREATE = 28, 33
+_TYPE_TRACING, TRACE_FENTRY, TRACE_FEXIT, TRACE_ITER = 26, 24, 25, 28
 
 
 class MapInfo(NamedTuple):
@@ -79,27 +80,47 @@ def map_delete(fd: int, key: bytes) -> bool:
     return True
 
 
-def load_tracing(code: tuple[int, int], btf_id: int, *, returns: bool, log: int = 0, log_size: int = 0) -> int:
-    """Load a program for a kernel function's begin, or its return; OSError: refused.
+def load_tracing(code: tuple[int, int], btf_id: int, attach: int, *, log: int = 0, log_size: int = 0) -> int:
+    """Load a program for a kernel function's begin, its return, or an iterator; OSError: refused.
 
     Args:
         code: address and number of its instructions.
         btf_id: of the function.
+        attach: TRACE_FENTRY, TRACE_FEXIT or TRACE_ITER.
         log: address of ``log_size`` bytes for the verifier's words, 0: none are wanted.
     """
     license_ = ctypes.create_string_buffer(b"GPL")
     attr = struct.pack("=IIQQ", _TYPE_TRACING, code[1], code[0], ctypes.addressof(license_))
     attr += struct.pack("=IIQ", bool(log), log_size, log)
-    attr = attr.ljust(68, b"\0") + struct.pack("=I", _TRACE_FEXIT if returns else _TRACE_FENTRY)
+    attr = attr.ljust(68, b"\0") + struct.pack("=I", attach)
     return _bpf(_PROG_LOAD, attr.ljust(108, b"\0") + struct.pack("=I", btf_id))
 
 
 def try_tracing(btf_id: int, *, exit_too: bool) -> None:
     """Attach a program that does nothing to a kernel function's begin (and return), and detach it; OSError: refused."""
     code = ctypes.create_string_buffer(struct.pack("=QQ", 0xB7, 0x95))  # r0 = 0; exit
-    for returns in (False, True) if exit_too else (False,):
-        program = load_tracing((ctypes.addressof(code), 2), btf_id, returns=returns)
+    for attach in (TRACE_FENTRY, TRACE_FEXIT) if exit_too else (TRACE_FENTRY,):
+        program = load_tracing((ctypes.addressof(code), 2), btf_id, attach)
         try:
             os.close(_bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program)))
         finally:
             os.close(program)
+
+
+def link_iterator(program: int) -> int:
+    """A link of a loaded iterator program, from which :func:`iterate` runs it; OSError: refused."""
+    return _bpf(_LINK_CREATE, struct.pack("=III", program, 0, TRACE_ITER))
+
+
+def iterate(link: int) -> None:
+    """Run an iterator program over all that there is; what it writes is thrown away."""
+    iterator = _bpf(_ITER_CREATE, struct.pack("=II", link, 0))
+    try:
+        while True:
+            try:
+                if not os.read(iterator, 4096):
+                    return
+            except BlockingIOError:
+                continue  # it stops after a million objects, to be read on
+    finally:
+        os.close(iterator)

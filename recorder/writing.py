@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tracectl.recorder import namespace
 from tracectl.recorder.chain import KIND as SWITCH
 from tracectl.recorder.chain import SwitchChain
 from tracectl.recorder.decode import Decoder
@@ -189,7 +189,7 @@ class Writer:
         counts, misses = self.probes.counts(), self.probes.misses()
         read = now if ended else time.monotonic_ns()
         self.ledger.poll(read, self.probes.streams, counts, misses, min(begin, read))
-        reader, writer = os.getppid(), os.getpid()
+        reader, writer = namespace.own()
         self.rows.note(
             "recorder", now, None, pid=reader, tid=reader, comm="tracectl", events_in=self.events,
             drain_delay=self._worst_delay, cpu_time=self.reader_cpu_ns,

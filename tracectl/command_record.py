@@ -278,6 +278,7 @@ class StatusLine:
 def _summarize(outcome: Outcome, quiet: bool) -> None:
     """What was written and why it ended, the ledger, what this kernel lacks, and the loss: that even when quiet."""
     from tracectl.ledger import as_table, verdict
+    from tracectl.recorder.namespace import inside as inside_namespace
     from tracectl.render import write_table
     from tracectl.store.events import CAUSES
 
@@ -285,6 +286,10 @@ def _summarize(outcome: Outcome, quiet: bool) -> None:
         size, span = text.size(outcome.size), text.duration(outcome.elapsed_ns)
         done = f"{outcome.path}: {text.plural(outcome.events, 'event')} in {span}, {size} ({outcome.stopped_by})"
         click.echo(text.visible(done), err=True)
+        if inside_namespace():
+            recorded = f": {outcome.filter} was recorded" if outcome.filter else ""
+            note = f"tracectl ran inside a PID namespace; the capture has the machine's own ids{recorded}"
+            click.echo(text.visible(note), err=True)
         for kind, reason in sorted(outcome.missing.items()):
             click.echo(text.visible(f"not recorded: {kind}: {reason}"), err=True)
         write_table(as_table(outcome.ledger), sys.stderr, None)
