@@ -1,7 +1,8 @@
 """What a wakeup in an imported text happened in: from ftrace's flags, else from the call chain; else it stays null.
 
 Null means that the question language finds the context from the handlers' begins and ends, where they were recorded.
-Flags do not name the softirq: that is the one whose entry on the same CPU came last, unless its exit followed.
+Flags do not name the softirq: that is the one whose entry on the same CPU came last, unless its exit followed, or a
+loss, which the exit may be part of.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Contexts:
     def __init__(self) -> None:
         self._open: dict[int, int] = {}  # CPU -> softirq vector that runs at the end of the block before
         self._heads: Heads
-        self._steps: list[tuple[Positions, Positions]] = []
+        self._steps: list[tuple[Positions, Positions, Positions]] = []  # heads, their CPUs, vectors from there on
+        self._losses: list[tuple[Positions, Positions, Positions]] = []
 
     def begin(self, block: Block, heads: Heads, frames: Positions, event: Positions) -> None:
         """Take up a block: its heads, and the lines that are frames of call chains, each of an event or -1."""
@@ -56,7 +58,7 @@ class Contexts:
         self._context = np.where(heads.flags_end - heads.flags_start >= 4, _BY_FLAG[flag], -1)
         self._by_flags = self._context >= 0
         self._vec = np.full(len(heads.line), NO_VEC)
-        self._steps = []
+        self._steps, self._losses = [], []
         if len(frames) and len(heads.line):
             self._read_chains(block, frames, event)
 
@@ -81,7 +83,16 @@ class Contexts:
     def softirqs(self, kind: str, which: Positions, vec: pa.Array) -> None:
         """Take softirq entries or exits of the block; ``which`` are indices of its heads."""
         number = np.asarray(vec.fill_null(NO_VEC).to_numpy(zero_copy_only=False), np.int64)
-        self._steps.append((which, number if kind == "softirq_entry" else np.full(len(which), NO_VEC)))
+        vectors = number if kind == "softirq_entry" else np.full(len(which), NO_VEC)
+        self._steps.append((which, self._heads.cpu[which], vectors))
+
+    def lost(self, before: int, cpu: int | None) -> None:
+        """Events were lost behind a head of the block (-1: before the first) on a CPU, or on whichever."""
+        cpus = np.array(self._cpus() if cpu is None else [cpu], np.int64)
+        self._losses.append((np.full(len(cpus), before), cpus, np.full(len(cpus), NO_VEC)))
+
+    def _cpus(self) -> list[int]:
+        return sorted({*np.unique(self._heads.cpu).tolist(), *self._open})
 
     def of_wakings(self, which: Positions) -> dict[str, pa.Array]:
         """context, context_vec and context_source of some heads. Ends the block."""
@@ -98,20 +109,19 @@ class Contexts:
 
     def end(self) -> None:
         """Remember which softirqs run on at the end of the block."""
-        for cpu in np.unique(self._heads.cpu).tolist():
-            last = np.flatnonzero(self._heads.cpu == cpu)[-1:]
-            self._open[cpu] = int(self._running(last + 1, np.full(1, cpu))[0])
-        self._steps = []
+        cpus = self._cpus()
+        vectors = self._running(np.full(len(cpus), len(self._heads.line)), np.array(cpus, np.int64))
+        self._open = dict(zip(cpus, vectors.tolist(), strict=True))
 
     def _running(self, which: Positions, cpus: Positions | None = None) -> Positions:
         """The softirq vector that runs on the CPU of each of these heads just before it, or NO_VEC."""
         cpus = self._heads.cpu[which] if cpus is None else cpus
         found = np.full(len(which), NO_VEC)
-        steps = np.concatenate([step for step, _ in self._steps] or [np.empty(0, np.int64)])
-        vecs = np.concatenate([vec for _, vec in self._steps] or [np.empty(0, np.int64)])
-        order = np.argsort(steps)
-        steps, vecs = steps[order], vecs[order]
-        step_cpus = self._heads.cpu[steps]
+        none = np.empty(0, np.int64)
+        given = zip(*self._steps, *self._losses, strict=True) if self._steps or self._losses else ()
+        steps, step_cpus, vecs = (np.concatenate(column) for column in given) if given else (none, none, none)
+        order = np.argsort(steps, kind="stable")
+        steps, step_cpus, vecs = steps[order], step_cpus[order], vecs[order]
         for cpu in np.unique(cpus).tolist():
             own, mine = steps[step_cpus == cpu], cpus == cpu
             values = np.concatenate([[self._open.get(cpu, NO_VEC)], vecs[step_cpus == cpu]])

@@ -49,20 +49,23 @@ class Finish:
     Args:
         states: what stands for states of threads that the text gives as numbers.
         gaps: losses, over which nothing is paired.
-        some_context: whether any waking knows its context.
+        some_context: whether any waking knows its context. vectors_known: whether the softirqs of wakings hold.
     """
 
-    def __init__(self, schema: pa.Schema, states: dict[str, str], gaps: Gaps, *, some_context: bool) -> None:
+    def __init__(
+        self, schema: pa.Schema, states: dict[str, str], gaps: Gaps, *, some_context: bool, vectors_known: bool
+    ) -> None:
         self._schema = schema
         self._states = states
         self._gaps = gaps
         self._some_context = some_context
+        self._vectors_known = vectors_known
 
     def table(self, kind: str, table: pa.Table) -> pa.Table:
         """The rows of one kind as the capture has them."""
         columns = {}
         for name in table.column_names:
-            if name in self._schema.names:
+            if name in self._schema.names and (name != "context_vec" or self._vectors_known):
                 column = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
                 if kind == "sched_switch" and name == "prev_state":
                     column = _renamed(column, self._states)

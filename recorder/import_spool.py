@@ -64,6 +64,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.totals = Totals()
         self.gaps = Gaps()
+        self.vectors_known = True  # the softirqs of wakings; not where events were lost nobody knows when
         self.first_ts_by_cpu: dict[int, int] = {}
         self.start_ts = _NEVER
         self.end_ts = 0
@@ -220,7 +221,13 @@ class Spool:
             names = {str(irq): ", ".join(self._irq_names[irq]) for irq in sorted(self._irq_names)}
             footer.names = footer.names | {"irq": names}
         schema = capture_schema(catalogue, footer.kinds)
-        finish = Finish(schema, state_names(self._states), self.gaps, some_context=self._some_context)
+        finish = Finish(
+            schema,
+            state_names(self._states),
+            self.gaps,
+            some_context=self._some_context,
+            vectors_known=self.vectors_known,
+        )
         if self._rows:
             self._spill()
         windows = [Window(sorted(window), partial(self._load, window)) for window in self._windows]

@@ -89,7 +89,8 @@ class TextReader:
         for cpu, since, count in pending:
             self._lost(heads, -1, cpu, since, count)
         self._contexts.begin(block, heads, frames, self.chains.begin(block, heads, frames))
-        unread = [self._events(block, heads, names), self._other_lines(block, heads, plain)]
+        # Losses first: what a softirq is told to be depends on them.
+        unread = [self._other_lines(block, heads, plain), self._events(block, heads, names)]
         unread.append(np.array(sorted(set(self.chains.unread)), np.int64))
         self.chains.end()
         self._unparsed(block, heads, np.sort(np.concatenate(unread)))
@@ -105,6 +106,7 @@ class TextReader:
         take_rows(self.spool, self._marks.rest(), MARKS)
         if self._lost_somewhere:
             self.spool.lost(self._last_ts, None, None, None)
+            self.spool.vectors_known = False
         for cpu, since, count in self._open_losses:
             self.spool.lost(self._last_ts, cpu, since, count)
         self.spool.end_block()
@@ -141,6 +143,7 @@ class TextReader:
         groups = list(_groups(block, names, end))
         for _, which in groups:
             unread[which] = False
+        unread[self._lost_by_perf(block, heads, names, np.flatnonzero(unread))] = False
         for name, group in self._without_marks(block, base, names, groups):
             source = source_of(name)
             which = self._samples(block, base, names, name, group) if is_sample(name) else group
@@ -156,7 +159,7 @@ class TextReader:
         for source, indices, columns in wakings:  # last: their contexts need all softirqs of the block
             self._add(base, source, indices, columns | self._contexts.of_wakings(indices))
         self._contexts.end()
-        return self._lost_by_perf(block, heads, names, np.flatnonzero(unread))
+        return heads.line[unread]
 
     def _without_marks(self, block: Block, base: _Base, names: Names, groups: Groups) -> Groups:
         """Take what is a mark of a program out of the groups, and give its rows to the spool."""
@@ -181,7 +184,7 @@ class TextReader:
         return [(name, which) for name, which in left if len(which)]
 
     def _lost_by_perf(self, block: Block, heads: Heads, names: Names, which: Positions) -> Positions:
-        """Take perf's records of loss out of what could not be read; returns the other lines."""
+        """Take perf's records of loss out of what could not be read; returns their heads."""
         marked = which[block.is_at(names.start[which], b"PERF_RECORD_LOST")]
         lost = []
         for index in marked.tolist():
@@ -190,8 +193,9 @@ class TextReader:
             if found:
                 cpu = int(heads.cpu[index]) if heads.cpu[index] >= 0 else None
                 self.spool.lost(int(heads.ts[index]), cpu, self._before(heads, line, cpu), _count(found[1]))
+                self._contexts.lost(index, cpu)
                 lost.append(index)
-        return heads.line[np.setdiff1d(which, np.array(lost, np.int64))]
+        return np.array(lost, np.int64)
 
     def _samples(self, block: Block, base: _Base, names: Names, name: str, which: Positions) -> Positions:
         """Give the spool the samples of what CPUs ran; returns the others, whose lines have more than a frame."""
@@ -241,6 +245,7 @@ class TextReader:
             if lost:
                 cpu = int(lost[1]) if lost[1] else None
                 self._lost(heads, line, cpu, self._before(heads, line, cpu), _count(lost[2]))
+                self._contexts.lost(int(np.searchsorted(heads.line, line)) - 1, cpu)
             elif _PERF_LOST_SOMEWHERE.fullmatch(text):
                 self._lost_somewhere = True
             elif not _NOT_EVENTS.fullmatch(text):

@@ -123,6 +123,47 @@ def test_the_softirq_of_a_flag_is_the_one_that_runs(rows: Rows, monkeypatch: pyt
     assert [(r["context"], r.get("context_vec")) for r in rows(text, kind="sched_waking")] == wanted
 
 
+BEHIND_LOSSES = {
+    "CPU:0 [LOST 30 EVENTS]": (None, 1),
+    "CPU:1 [LOST EVENTS]": (3, None),
+    "[30 EVENTS DROPPED]": (None, None),
+    "a-1 [000] 1.000003: PERF_RECORD_LOST lost 3": (None, 1),
+}
+
+
+@pytest.mark.parametrize("block", [1 << 20, 70])
+@pytest.mark.parametrize("loss", BEHIND_LOSSES)
+def test_a_softirq_is_not_the_one_before_a_loss(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, loss: str, block: int
+) -> None:
+    """Its exit and the next one's entry may be what was lost."""
+    lines = [
+        "a-1 [000] ..s.. 1.000001: softirq_entry: vec=3 [action=NET_RX]",
+        "a-1 [001] ..s.. 1.000002: softirq_entry: vec=1 [action=TIMER]",
+        loss,
+        f"a-1 [000] d.s2. 1.000004: sched_waking: {WAKING}",
+        f"a-1 [001] d.s2. 1.000005: sched_waking: {WAKING}",
+        "a-1 [000] ..s.. 1.000006: softirq_entry: vec=7 [action=SCHED]",
+        f"a-1 [000] d.s2. 1.000007: sched_waking: {WAKING}",
+    ]
+    monkeypatch.setattr(import_input, "HEAD_BYTES", block)
+    monkeypatch.setattr(import_input, "BLOCK_BYTES", block)
+    found = [(row["context"], row.get("context_vec")) for row in rows("\n".join(lines), kind="sched_waking")]
+    assert found == [("softirq", vec) for vec in (*BEHIND_LOSSES[loss], 7)]
+
+
+def test_no_softirq_has_a_name_where_perf_lost_chunks(rows: Rows) -> None:
+    lines = [
+        "a-1 [000] ..s.. 1.000001: softirq_entry: vec=3 [action=NET_RX]",
+        f"a-1 [000] d.s2. 1.000004: sched_waking: {WAKING}",
+        "Processed 5 events and lost 3 chunks!",
+    ]
+    (row,) = rows("\n".join(lines), kind="sched_waking")
+    assert (row["context"], row.get("context_vec")) == ("softirq", None)
+    (row,) = rows("\n".join(lines[:2]), kind="sched_waking")
+    assert (row["context"], row["context_vec"]) == ("softirq", 3)
+
+
 CHAINS = {
     ("try_to_wake_up", "ep_poll_callback", "tcp_data_ready", "net_rx_action", "__do_softirq"): ("softirq", 3),
     ("try_to_wake_up", "handle_softirqs", "irq_exit_rcu", "asm_sysvec_apic_timer_interrupt"): ("softirq", None),
