@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lark.exceptions import UnexpectedInput
 
-from tracectl.query import chains
+from tracectl.query import chains, late
 from tracectl.query.bounds import Loss
 from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
@@ -136,6 +136,7 @@ def rows_of(
         for clause in asked.clauses:
             clause.apply(plan)
         chains.finish(plan, asked.noun_place)
+        late.finish(plan, asked.noun_place)
         return plan
 
     made = opened(query)

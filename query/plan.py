@@ -15,7 +15,7 @@ from tracectl.query.select import Select
 from tracectl.query.values import Place, did_you_mean, listed
 from tracectl.store.errors import NotRecordedError, QueryError
 from tracectl.store.events import Catalogue
-from tracectl.store.relations import Column, EvidenceRule, View, views
+from tracectl.store.relations import LATE_DELAYS, Column, EvidenceRule, View, only_late_delays, views
 
 if TYPE_CHECKING:
     from tracectl.query.start import Query
@@ -169,6 +169,7 @@ class Plan:
         walk: the threads and the time that the walk of ``chains`` and ``critical path`` is of; None: another noun.
         thread_sql: SQL of the condition on tid, pid and comm of the threads that the question is about; empty: none.
         given: relations that the question brings with it, by name: their SELECT.
+        over_ns: rows asked for lasted longer than this.
         narrowed: whether a stage has left columns out, so that only the SELECT's own can be named.
         stages: in words.
         several: whether the rows are those of several captures.
@@ -207,6 +208,7 @@ class Plan:
     walk: Walk | None = None
     thread_sql: str = ""
     given: dict[str, str] = field(default_factory=dict)
+    over_ns: int = 0
     narrowed: bool = False
     stages: list[str] = field(default_factory=list)
     several: bool = False
@@ -341,8 +343,6 @@ class Plan:
         events = self.scene.catalogue.events
         imported = first[:1] and first[0] in events and events[first[0]].imported
         remedy = f"tracectl record -e {','.join(first)}"
-        if self.noun.name == "delays" and "runq_delay" in (self.scene.kinds or ()):
-            instead = instead or "events runq_delay has the waits that the kernel picked out (--min-delay)"
         remedy = f"tracectl import reads it: {events[first[0]].doc}" if imported else f"record again with: {remedy}"
         raise NotRecordedError(
             f"{who} cannot be told from this capture: not recorded: {'; '.join(choices)}",
@@ -370,4 +370,6 @@ _UNKNOWN: dict[str, Callable[[Plan], bool]] = {
 def view_of(noun: Noun, scene: Scene) -> View:
     """The view that a noun reads in this capture."""
     known = views()
+    if noun.name == "delays" and scene.kinds is not None and only_late_delays(scene.kinds):
+        return known[LATE_DELAYS]
     return known["wakeups_by_spans"] if noun.name == "wakeups" and scene.context == "spans" else known[noun.name]

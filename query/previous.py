@@ -31,6 +31,7 @@ with_previous: "with previous"
             )
         if "prev_pid" in plan.all_columns:
             return
+        plan.require(((frozenset(("sched_switch",)),),), "what went before", self.place)
         switches = kind_relation("sched_switch")
         plan.relations.append(switches)
         plan.select.source = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from tracectl.query import late
 from tracectl.query.clause import Clause
 from tracectl.query.linked import Related, bounded, is_span
 from tracectl.query.nouns import NOUNS
@@ -47,6 +48,9 @@ class Relation(Clause):
 
     def _check(self, plan: Plan, inner: Plan) -> None:
         for one, place in ((plan, self.place), (inner, self.inner.noun_place)):
+            if late.picked(one):
+                remedy = "record again with: tracectl record -e sched"
+                raise plan.error("of delays that the kernel picked out, only the ends are in order", remedy, place)
             if not one.noun.links:
                 near = listed((noun.name for noun in NOUNS if noun.links), "and")
                 remedy = f"those that are: {near}"

@@ -8,7 +8,8 @@ from tracectl.query.plan import Plan
 from tracectl.query.values import OutOfRange, duration_of, listed, name_of, show_duration, token_in, tree_in
 
 
-def _lasting(clause: Clause, plan: Plan, sign: str, word: str) -> None:
+def _lasting(clause: Clause, plan: Plan, sign: str, word: str) -> int:
+    """Add the condition; returns the time, ns."""
     if not plan.has("dur"):
         lasting = listed(noun.name for noun in NOUNS if "dur" in noun.columns)
         raise plan.error(f"{plan.noun.name} have no duration", f'"{word}" goes with {lasting}', clause.place)
@@ -17,6 +18,7 @@ def _lasting(clause: Clause, plan: Plan, sign: str, word: str) -> None:
     except OutOfRange:
         raise plan.error("this time is too long", "at most 292 years", clause.place) from None
     plan.condition(f"dur {sign} {plan.parameter(value)}", f"that lasted {word} {show_duration(value)}")
+    return value
 
 
 class Over(Clause):
@@ -30,7 +32,7 @@ over: "over" DURATION
 
     def apply(self, plan: Plan) -> None:
         """A condition on dur."""
-        _lasting(self, plan, ">", "over")
+        plan.over_ns = max(plan.over_ns, _lasting(self, plan, ">", "over"))
 
 
 class Under(Clause):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from lark import Token
 
-from tracectl.query import chains
+from tracectl.query import chains, late
 from tracectl.query.clause import Clause
 from tracectl.query.nouns import Noun, softirq_vector
 from tracectl.query.plan import Evidence, Plan, Scene, Value, view_of
 from tracectl.query.select import Select
 from tracectl.query.stage import Stage
 from tracectl.query.subject import name_condition
-from tracectl.query.values import Name, Place, did_you_mean, place_of, show_duration, string_of
+from tracectl.query.values import Name, Place, did_you_mean, place_of, string_of
 from tracectl.store.errors import NotRecordedError
 from tracectl.store.events import SOFTIRQS
 from tracectl.store.relations import Column, EvidenceRule, kind_columns, kind_relation, quote_name
@@ -124,5 +124,5 @@ def _start_events(query: Query, scene: Scene, parameters: dict[str, Value]) -> P
     if not events[kind].bookkeeping:
         made.require(((frozenset((kind,)),),), f"events {kind}", place_of(query.argument))
     if kind == "runq_delay" and scene.min_delay_ns:
-        made.notes.append(f"only waits of more than {show_duration(scene.min_delay_ns)} were recorded (--min-delay)")
+        made.notes.append(late.only_over(scene.min_delay_ns))
     return made

@@ -247,6 +247,15 @@ _GENERATED = frozenset(
 )
 
 
+LATE_DELAYS = "delays_late"
+
+
+def only_late_delays(kinds: frozenset[str]) -> bool:
+    """Whether of the delays there are only those that the kernel picked out (``record --min-delay``)."""
+    full = all(any(choice <= kinds for choice in need) for need in views()["delays"].needs)
+    return "runq_delay" in kinds and not full
+
+
 class Relations:
     """The relations of one capture, as SQL text.
 
@@ -268,6 +277,8 @@ class Relations:
             self.substitutes["wakeups"] = "wakeups_by_spans"
         if "sched_waking" not in capture.kinds and "sched_wakeup" in capture.kinds:
             self.substitutes["wakings"] = "wakings_late"
+        if only_late_delays(capture.kinds):
+            self.substitutes["delays"] = LATE_DELAYS
         compared = declared_only or all(footer.breaks_declared for footer in capture.footers)
         if not compared and "sched_switch" in capture.kinds and not capture.filter:
             self.substitutes["lost"] = "lost_undeclared"

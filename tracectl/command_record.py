@@ -70,7 +70,7 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
 )  # fmt: skip
 @click.option(
     "--min-delay", callback=_parsed(text.parse_duration), metavar="TIME",
-    help="Of waits for a CPU record only those over 1ms, … (events runq_delay): the kernel picks them out.",
+    help="Record only waits for a CPU over 1ms, …, which the kernel picks out; asked as delays over 1ms.",
 )  # fmt: skip
 @click.option("-n", "--max-events", type=click.IntRange(min=1), metavar="N", help="Stop after so many events.")
 @click.option(

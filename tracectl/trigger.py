@@ -43,17 +43,19 @@ class Trigger:
     window_ns: int
     pause_ns: int
 
-    def check(self, events: Sequence[Event]) -> None:
+    def check(self, events: Sequence[Event], min_delay_ns: int = 0) -> None:
         """Find mistakes before the recording begins.
 
         Args:
             events: what is going to be recorded.
+            min_delay_ns: of waits only those longer than this.
 
         Raises:
             QueryError: the question makes no sense, or needs events that are not recorded.
             UserError: its answer has a row whatever happened.
         """
-        scene = Scene(Catalogue.of(events), frozenset(event.kind for event in events))
+        kinds = frozenset(event.kind for event in events)
+        scene = Scene(Catalogue.of(events), kinds, min_delay_ns=min_delay_ns)
         if plan(parse(self.question), scene).select.group == []:
             raise UserError(
                 f"--trigger {self.question}: the answer always has a row", "a question for the rows: delays over 50ms"
@@ -154,7 +156,8 @@ class Watcher:
     def __init__(self, options: RecordOptions, trigger: Trigger, note: Note) -> None:
         if options.keep is None:
             raise UserError("--trigger needs --keep", "tracectl record --keep 10m -o DIRECTORY --trigger QUESTION")
-        trigger.check(selection_of(options).events)
+        selection = selection_of(options)
+        trigger.check(selection.events, selection.min_delay_ns)
         self._arguments = json.dumps({"directory": str(options.output.absolute()), "trigger": asdict(trigger)})
         self._note = note
         self._process: subprocess.Popen[bytes] | None = None

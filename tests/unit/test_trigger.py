@@ -12,7 +12,7 @@ import pytest
 
 from tracectl.recorder.session import RecordOptions
 from tracectl.store.capture import Capture
-from tracectl.store.errors import QueryError, UserError
+from tracectl.store.errors import NotRecordedError, QueryError, UserError
 from tracectl.store.events import KINDS
 from tracectl.store.writer import write_rows
 from tracectl.trigger import Trigger, Watch, Watcher
@@ -158,6 +158,13 @@ def test_mistakes_are_found_before_the_recording(question: str, error: type[User
         Trigger(question, SECOND, SECOND).check(SCHED)
     Trigger("delays over 50ms", SECOND, SECOND).check(SCHED)
     Trigger("delays | count by comm", SECOND, SECOND).check(SCHED)
+
+
+def test_late_waits_are_enough_for_a_question_about_late_waits() -> None:
+    late = [KINDS["runq_delay"]]
+    Trigger("delays over 50ms", SECOND, SECOND).check(late, 1_000_000)
+    with pytest.raises(NotRecordedError, match="only delays over 1ms"):
+        Trigger("delays over 500us", SECOND, SECOND).check(late, 1_000_000)
 
 
 def test_a_trigger_needs_segments_to_look_at(tmp_path: Path) -> None:
