@@ -11,17 +11,15 @@
 -- whatever may have begun a wait is a row, not certain.
 WITH waits AS (
     SELECT *,
-        CASE WHEN what = 'new' THEN 'new' WHEN what = 'out' AND state LIKE 'R%' THEN 'preempted' ELSE 'wakeup' END AS cause,
+        CASE WHEN what IN ('new', 'preempted') THEN CAST(what AS VARCHAR) ELSE 'wakeup' END AS cause,
         next_what = 'in' AND CASE
-            WHEN what = 'new' OR (what = 'out' AND state LIKE 'R%') THEN TRUE
-            WHEN what = 'out' THEN COALESCE(prev_what, 'in') = 'in' AND COALESCE(next_waking_seq > next_seq, TRUE)
-            ELSE (prev_seq IS NULL OR (prev_what = 'out' AND prev_state NOT LIKE 'R%'))
-                AND COALESCE(prev_waking_seq < COALESCE(prev_seq, -1), TRUE)
+            WHEN what IN ('new', 'preempted') THEN TRUE
+            WHEN what = 'asleep' THEN COALESCE(prev_what, 'in') = 'in' AND just_after <> 'waking'
+            ELSE (prev_what IS NULL OR prev_what IN ('asleep', 'gone')) AND just_before IS DISTINCT FROM 'waking'
         END AS begins,
-        CASE WHEN what = 'new' OR (what = 'out' AND state LIKE 'R%') THEN ts ELSE COALESCE(prev_ts, 0) END AS since_ts
+        CASE WHEN what IN ('new', 'preempted') THEN ts ELSE COALESCE(prev_ts, 0) END AS since_ts
     FROM thread_steps
-    WHERE what IN ('new', 'waking') OR (what = 'out' AND (state LIKE 'R%'
-        OR (state NOT LIKE 'X%' AND state NOT LIKE 'Z%' AND prev_waking_seq > COALESCE(prev_seq, -1))))
+    WHERE what IN ('new', 'preempted', 'waking') OR (what = 'asleep' AND just_before = 'waking')
 ),
 judged AS (
     SELECT waits.*, COALESCE(gap.reach >= since_ts, FALSE) AS touched

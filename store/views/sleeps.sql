@@ -7,12 +7,12 @@
 WITH sleeps AS (
     SELECT *,
         CASE
-            WHEN next_waking_seq < next_seq THEN next_waking_seq
-            WHEN COALESCE(prev_what, 'in') = 'in' AND prev_waking_seq > COALESCE(prev_seq, -1) THEN prev_waking_seq
+            WHEN just_after = 'waking' AND next_what IS NOT NULL THEN just_after_seq
+            WHEN COALESCE(prev_what, 'in') = 'in' AND just_before = 'waking' THEN just_before_seq
         END AS waking_seq,
-        CASE WHEN next_waking_seq < next_seq THEN ts ELSE COALESCE(prev_ts, 0) END AS since_ts
+        CASE WHEN just_after = 'waking' AND next_what IS NOT NULL THEN ts ELSE COALESCE(prev_ts, 0) END AS since_ts
     FROM thread_steps
-    WHERE what = 'out' AND (state LIKE 'S%' OR state LIKE 'D%' OR state LIKE 'I%')
+    WHERE what = 'asleep' AND (state LIKE 'S%' OR state LIKE 'D%' OR state LIKE 'I%')
 ),
 judged AS (
     SELECT sleeps.*, COALESCE(gap.reach >= since_ts, FALSE) AS touched
