@@ -220,7 +220,7 @@ def views_of(capture: Capture | CaptureSet, database: Database) -> list[str]:
 
 def _alone(capture: Capture, database: Database) -> Asked:
     context = context_source(capture, database)
-    relations = Relations(capture, context_by_spans=context == "spans")
+    relations = _relations(capture, context, database)
     scene = Scene.of(capture, context)
 
     def compiled(query: Query, *, settled: bool = False) -> tuple[Plan, str]:
@@ -232,11 +232,18 @@ def _alone(capture: Capture, database: Database) -> Asked:
     return Asked([relations], compiled)
 
 
+def _relations(capture: Capture, context: str, database: Database) -> Relations:
+    made = Relations(capture, context_by_spans=context == "spans")
+    if made.declared:
+        made.lossless = not database.execute(f"{made.with_clause(['lost'])}\nSELECT seq FROM lost LIMIT 1").rows()
+    return made
+
+
 def _together(whole: CaptureSet, database: Database) -> Asked:
     parts = []
     for member in whole.members:
         context = context_source(member.capture, database)
-        relations = Relations(member.capture, context_by_spans=context == "spans")
+        relations = _relations(member.capture, context, database)
         parts.append(Part(member, relations, scene_in(whole, member, context), partial(loss_in, database, relations)))
 
     def compiled(query: Query, *, settled: bool = False) -> tuple[Plan, str]:
@@ -312,6 +319,8 @@ def context_source(capture: Capture, database: Database) -> str:
 
 def loss_in(database: Database, relations: Relations, evidence: Evidence) -> Loss:
     """Sum up the gaps that touch the evidence: its streams, CPUs and time."""
+    if relations.lossless:
+        return Loss()
     parameters: dict[str, Any] = {}
     conditions = [_one_of("stream", sorted(evidence.streams), parameters)]
     if evidence.cpus is not None:

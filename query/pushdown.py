@@ -28,7 +28,7 @@ def push_threads_down(plan: Plan) -> None:
     text = views()[_STEPS].sql
     assert _ALL in text and _MADE in text
     asked = f"SELECT DISTINCT tid FROM steps WHERE {plan.thread_sql}"
-    kept = f"FROM (SELECT * FROM steps WHERE tid IN ({asked})) AS steps\nWINDOW"
+    kept = f"FROM steps\nWHERE tid IN ({asked})\nWINDOW"
     # Read twice, so DuckDB would first keep the steps of all threads.
     text = text.replace(_MADE, "WITH steps AS NOT MATERIALIZED (")
     plan.given[_STEPS] = text.replace(_ALL, kept)

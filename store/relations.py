@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from tracectl.store import filtered
 from tracectl.store.database import quote_string, source_sql
 from tracectl.store.events import SOFTIRQS, TCP_STATES, VECTOR_CONTEXTS, Catalogue, Event
+from tracectl.store.gapless import without_gaps
 
 if TYPE_CHECKING:
     from tracectl.store.capture import Capture
@@ -48,6 +49,7 @@ _EVIDENCE = re.compile(
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _WALKED = re.compile(r"\bFROM chain_\w+")
 _USED = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_]\w*)")
+_STAR = re.compile(r"(?<!\()\*")  # all columns: not that of COUNT(*)
 _UNSPOKEN = re.compile(r"--.*|'[^']*'|\"[^\"]*\"")  # comments and quoted text name no relation
 
 
@@ -266,7 +268,10 @@ class Relations:
 
     Attributes:
         given: relations that a question brings with it, by name: their SELECT.
+        lossless: whether it is known that ``lost`` has no row: no view looks at gaps then.
     """
+
+    lossless = False
 
     def __init__(self, capture: Capture, *, context_by_spans: bool = False, declared_only: bool = False) -> None:
         self.capture = capture
@@ -319,7 +324,14 @@ class Relations:
         known = views().get(self.substitutes.get(name, name))
         if known is None:
             return self._kind(self.kinds_by_relation[name])
+        if self.lossless:
+            known = replace(known, sql=without_gaps(known.sql))
         return filtered.only_inside(known, self.capture.filter) if self.capture.filter else known.sql
+
+    @property
+    def declared(self) -> bool:
+        """Whether ``lost`` is what the capture itself says, and cheap to read."""
+        return "lost" not in self.substitutes
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """These relations and all that they use, each after what it uses."""
@@ -345,24 +357,44 @@ class Relations:
         What is not kept is not materialised, so that conditions and unused columns reach the scan of the Parquet files.
         """
         kept = {name for name, view in views().items() if view.kept}
+        bodies = self._narrowed(list(names))
         parts = [
-            f"{quote_name_of(name)} AS {'' if name in kept else 'NOT '}MATERIALIZED (\n{_indent(self.body(name))}\n)"
-            for name in self.ordered(names)
+            f"{quote_name_of(name)} AS {'' if name in kept else 'NOT '}MATERIALIZED (\n{_indent(body)}\n)"
+            for name, body in bodies.items()
         ]
         return "WITH " + ",\n".join(parts)
+
+    def _narrowed(self, asked: list[str]) -> dict[str, str]:
+        """These relations and all that they use: name -> SELECT, with only the columns that the others can mean.
+
+        DuckDB looks up each column's statistics in every row group before it finds out which ones are used.
+        """
+        bodies = {name: self.body(name) for name in self.ordered(asked)}
+        for name in reversed(bodies):
+            if name in asked or not (name == "capture" or name in self.kinds_by_relation):
+                continue
+            spoken = [_UNSPOKEN.sub("", body) for other, body in bodies.items() if other != name]
+            users = [code for code in spoken if name in _USED.findall(code)]
+            if not any(_STAR.search(code) for code in users):
+                words = frozenset(word.lower() for code in users for word in _WORD.findall(code))
+                bodies[name] = (
+                    self._capture(words) if name == "capture" else self._kind(self.kinds_by_relation[name], words)
+                )
+        return bodies
 
     def create_views(self) -> list[str]:
         """Statements that make every relation a view, for SQL typed by a person."""
         ordered = self.ordered(self.names())
         return [f"CREATE VIEW {quote_name_of(name)} AS\n{self.body(name)}" for name in ordered]
 
-    def _kind(self, kind: str) -> str:
+    def _kind(self, kind: str, words: frozenset[str] | None = None) -> str:
         shown = kind_columns(self.capture.catalogue.events[kind])
         columns = ", ".join(
             quote_name(stored) if stored == name else f"{quote_name(stored)} AS {quote_name(name)}"
             for name, (stored, _) in shown.items()
+            if _meant(name, words)
         )
-        return f"SELECT {columns}\nFROM capture\nWHERE kind = {quote_string(kind)}"
+        return f"SELECT {columns or 'seq'}\nFROM capture\nWHERE kind = {quote_string(kind)}"
 
     def _generated(self, name: str) -> str:
         makers: dict[str, Callable[[], str]] = {
@@ -393,15 +425,21 @@ class Relations:
         names = [(int(key), text) for key, text in recorded.items()]
         return _constants(f"{number} name", names, ("INTEGER", "VARCHAR"))
 
-    def _capture(self) -> str:
+    def _capture(self, words: frozenset[str] | None = None) -> str:
         present = self.capture.columns
         columns = [
             quote_name(name)
             if name in present
             else f"CAST(NULL AS {_SQL_TYPES[column.type.arrow]}) AS {quote_name(name)}"
             for name, column in self.capture.catalogue.columns().items()
+            if _meant(name, words)
         ]
         return f"SELECT {', '.join(columns)}\nFROM {source_sql(self.capture.files)}"
+
+
+def _meant(column: str, words: frozenset[str] | None) -> bool:
+    """Whether words of SQL, in small letters, can mean a column; None: they say all. A quoted name always may be."""
+    return words is None or column.lower() in words or quote_name(column) != column
 
 
 def quote_name_of(relation: str) -> str:

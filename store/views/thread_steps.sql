@@ -6,7 +6,9 @@
 -- thread still runs, and more than once. What is sorted is narrow: an ENUM of one byte, and text only where it is asked
 -- for. LAG and LEAD share one sort, and take half the time of FIRST_VALUE and LAST_VALUE over frames.
 WITH steps AS (
-    SELECT * REPLACE (CAST(what AS ENUM ('preempted', 'gone', 'asleep', 'in', 'waking', 'new')) AS what) FROM (
+    SELECT seq, ts, cpu, tid, pid, comm, state, other_tid, other_comm,
+        CAST(what AS ENUM ('preempted', 'gone', 'asleep', 'in', 'waking', 'new')) AS what
+    FROM (
         SELECT seq, ts, cpu, tid, pid, comm,
             CASE
                 WHEN prev_state LIKE 'R%' THEN 'preempted'
