@@ -310,8 +310,8 @@ def context_source(capture: Capture, database: Database) -> str:
         return ""
     if "context" in capture.columns:
         head = Relations(capture).with_clause(["sched_waking"])
-        some = database.execute(f"{head}\nSELECT seq FROM sched_waking WHERE context IS NOT NULL LIMIT 1").rows()
-        any_at_all = some or database.execute(f"{head}\nSELECT seq FROM sched_waking LIMIT 1").rows()
+        some = database.execute(f"{head}\nSELECT 1 FROM sched_waking WHERE context IS NOT NULL LIMIT 1").rows()
+        any_at_all = some or database.execute(f"{head}\nSELECT 1 FROM sched_waking LIMIT 1").rows()
         if some or not any_at_all:
             return "recorded"
     return "spans" if {"softirq_entry", "softirq_exit"} <= capture.kinds else ""

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.property.machine import END, KINDS, START, Machine
 from tracectl.query import ask
 from tracectl.query.answer import Answer
 from tracectl.store.capture import Capture
+from tracectl.store.relations import Relations
+from tracectl.store.writer import write_rows
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.parquet"
 
@@ -72,3 +75,48 @@ def test_steps_of_other_threads_are_not_kept(sample: Capture) -> None:
 def test_rows_that_may_match_are_counted_without_a_window(sample: Capture) -> None:
     answer = ask(sample, "wakeups of tid 18809 by softirq")
     assert answer.plan.select.qualified and "OVER" not in answer.plan.select.sql()
+
+
+# Views that look at gaps for nothing but their rows' certainty.
+LOOKING = ("delays", "irqs", "runs", "sleeps", "softirqs", "switches", "calls", "syscalls")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Capture:
+    """A capture that lost nothing."""
+    path = tmp_path_factory.mktemp("whole") / "x.parquet"
+    rows = Machine(3, steps=400).rows
+    return Capture.open(
+        write_rows(path, rows, kinds=KINDS, cpus=(0, 1), start_ts=START, end_ts=END, breaks_declared=True)
+    )
+
+
+@pytest.mark.parametrize("noun", LOOKING)
+def test_where_nothing_was_lost_gaps_are_not_looked_at_and_the_rows_are_the_same(whole: Capture, noun: str) -> None:
+    found = []
+    for lossless in (False, True):
+        relations = Relations(whole)
+        relations.lossless = lossless
+        sql = relations.with_clause([noun])
+        assert ("gap_reach" in sql) is not lossless
+        with whole.database() as database:
+            found.append(database.execute(f"{sql}\nSELECT * FROM {noun} ORDER BY seq").rows())
+    assert found[0] == found[1] and (found[0] or noun in ("calls", "syscalls"))
+    if noun in LOOKING[:6]:
+        assert "gap_reach" not in ask(whole, noun).sql
+
+
+def test_where_something_was_lost_gaps_are_looked_at(sample: Capture, tmp_path: Path) -> None:
+    assert "gap_reach" in ask(sample, "runs").sql
+    rows = [*Machine(3, steps=400).rows, {"kind": "lost", "ts": END, "cpu": 0, "stream": "irq", "from_ts": END - 1}]
+    made = write_rows(tmp_path / "x.parquet", rows, kinds=KINDS, cpus=(0, 1), start_ts=START, end_ts=END)
+    assert "gap_reach" in ask(Capture.open(made), "runs").sql
+
+
+def test_only_columns_that_can_be_meant_are_listed(sample: Capture) -> None:
+    relations = Relations(sample)
+    head = relations.with_clause(["runs"])
+    capture = head[: head.index("read_parquet")]
+    assert "next_tid" in capture and "saddr" not in capture and "lost_count" in capture
+    for name in ("capture", "events", "sched_waking"):  # asked for themselves: all of them
+        assert "saddr" in relations.with_clause([name])
