@@ -9,68 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Recorded, eventually, need, record_to
+from tests.kernel.conftest import Recorded, need, record_to
 from tracectl.recorder.selection import select
 from tracectl.store.errors import QueryError, UserError
 
 pytestmark = pytest.mark.kernel
 CALLS = 500
-# The notes as <sys/sdt.h> makes them, with operands of every form that x86-64 has for them.
-SOURCE = r"""
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#define NOTE(NAME, SEMAPHORE, ARGUMENTS) \
-    "990: nop\n" \
-    ".pushsection .note.stapsdt,\"\",\"note\"\n.balign 4\n.4byte 992f-991f, 994f-993f, 3\n" \
-    "991: .asciz \"stapsdt\"\n992: .balign 4\n" \
-    "993: .8byte 990b\n.8byte _.stapsdt.base\n.8byte " SEMAPHORE "\n" \
-    ".asciz \"demo\"\n.asciz \"" NAME "\"\n.asciz \"" ARGUMENTS "\"\n994: .balign 4\n.popsection\n" \
-    ".ifndef _.stapsdt.base\n.pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n" \
-    ".weak _.stapsdt.base\n.hidden _.stapsdt.base\n_.stapsdt.base: .space 1\n.size _.stapsdt.base, 1\n" \
-    ".popsection\n.endif\n"
-#define KEEP __attribute__((noinline, noclone))
-#define ALL "-4@%[a] 8@%[b] -4@%[c] -2@(%[base],%[index],2) -4@beside+4(%%rip) 8@%[text] 1@%h[high] 4@%[u] -8@%[d]" \
-            " 4@8(%[none]) 1@-1(%[end]) 8f@%%xmm0"
-#define FIRE(WHERE, CONSTANT) \
-    asm volatile(NOTE("values", "0", ALL) :: [a] WHERE(a), [b] "m"(b), [c] "i"(CONSTANT), [base] "r"(shorts), \
-        [index] "r"(i % 4), [text] "r"(text), [high] "Q"((int)(high << 8)), [u] WHERE(u), [d] "r"(d), \
-        [none] "r"(0L), [end] "r"(text + 1)); \
-    print(out, CONSTANT, a, b, shorts[i % 4], text, high, u, d)
-short shorts[4] = {-1, 2, -30000, 30000};
-int beside[2] = {1, 4711};
-unsigned short guarded_semaphore __attribute__((section(".probes"), used));
-static void print(FILE *out, int c, int a, long b, short s, const char *text, unsigned char high, unsigned u, long d) {
-    fprintf(out, "%d %ld %d %d %d %s %d %u %ld %d\n", a, b, c, s, beside[1], text, high, u, d, text[0]);
-}
-static inline __attribute__((always_inline)) void guarded(long i) {
-    if (__builtin_expect(*(volatile unsigned short *)&guarded_semaphore, 0))
-        asm volatile(NOTE("guarded", "guarded_semaphore", "8@%0") :: "nor"(i));
-}
-KEEP void first(FILE *out, long i, int a, long b, const char *text, unsigned char high, unsigned u, long d) {
-    FIRE("r", -5);
-    guarded(i);
-}
-KEEP void second(FILE *out, long i, int a, long b, const char *text, unsigned char high, unsigned u, long d) {
-    FIRE("m", 7);
-    guarded(-i);
-}
-void on_signal(int number) {}
-int main(int argc, char **argv) {
-    if (argc == 3) { /* say when ready, run when told so */
-        signal(SIGUSR1, on_signal);
-        pause();
-    }
-    FILE *out = fopen(argv[1], "w");
-    for (long i = 0; i < CALLS; i++) {
-        (i % 3 ? first : second)(out, i, (int)-i, i << 40, i % 2 ? "odd" : "even", i, ~(unsigned)i, -(i << 33));
-    }
-    fclose(out);
-    while (argc == 3 && *(volatile unsigned short *)&guarded_semaphore) usleep(1000);
-    return *(volatile unsigned short *)&guarded_semaphore;
-}
-"""
+SOURCE = Path(__file__).parents[1] / "vm" / "guest" / "noted.c"
+# What each demo:values keeps, and the same as the program prints it.
 FIELDS = "a=arg0,b=arg1,c=arg2,s=arg3,beside=arg4,text:str=arg5,high=arg6,u=arg7,d=arg8,character=arg10"
 COLUMNS = 'a, b, c, s, beside, "text", high, u, d, "character"'
 
@@ -80,16 +26,15 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     need(shutil.which("cc") is not None and platform.machine() == "x86_64", "there is no C compiler for x86-64")
     need(Path("/sys/bus/event_source/devices/uprobe/type").exists(), "the kernel has no uprobes")
     folder = tmp_path_factory.mktemp("usdt")
-    (folder / "noted.c").write_text(SOURCE)
-    options = ["-O2", "-w", f"-DCALLS={CALLS}", *request.param.split()]
-    subprocess.run(["cc", *options, "-o", folder / "noted", folder / "noted.c"], check=True)
+    options = ["-O2", "-Wall", "-Werror", f"-DCALLS={CALLS}", *request.param.split()]
+    subprocess.run(["cc", *options, "-o", folder / "noted", SOURCE], check=True)
     return folder / "noted"
 
 
-def printed(path: Path) -> list[tuple[int | str, ...]]:
+def printed(text: str) -> list[tuple[int | str, ...]]:
+    """The rows that the program printed."""
     return [
-        tuple(word if word in ("odd", "even") else int(word) for word in line.split())
-        for line in path.read_text().splitlines()
+        tuple(word if word in ("odd", "even") else int(word) for word in line.split()) for line in text.splitlines()
     ]
 
 
@@ -98,7 +43,7 @@ def test_every_value_at_every_site(program: Path, tmp_path: Path) -> None:
     outcome = record_to(tmp_path / "x.parquet", program, tmp_path / "out", events=(probe,), buffer_bytes=4 << 20)
     assert outcome.lost == 0 and all(line.residue == 0 for line in outcome.ledger)
     recorded = Recorded(outcome.path)
-    expected = printed(tmp_path / "out")
+    expected = printed((tmp_path / "out").read_text())
     assert len(expected) == CALLS and {row[2] for row in expected} == {-5, 7}
     assert recorded.rows(f"SELECT {COLUMNS} FROM demo_values ORDER BY seq") == expected
     odd, even = (int.from_bytes(word, "little") for word in (b"od", b"ev"))
@@ -110,11 +55,10 @@ def test_every_value_at_every_site(program: Path, tmp_path: Path) -> None:
 def test_a_semaphore_is_raised_where_somebody_waits_for_it(program: Path, tmp_path: Path) -> None:
     """In a process that runs already, at both inlined places; and it is 0 again when the recording is over."""
     assert subprocess.run([program, tmp_path / "out"], check=False).returncode == 0  # nobody listens
-    process = subprocess.Popen([program, tmp_path / "out", "wait"])
+    process = subprocess.Popen([program, tmp_path / "out", "wait"], stdin=subprocess.PIPE)
     try:
-        wake = ["sh", "-c", f"kill -USR1 {process.pid}; while [ ! -s {tmp_path}/out ]; do sleep 0.01; done"]
+        wake = ["sh", "-c", f"echo > /proc/{process.pid}/fd/0; while [ ! -s {tmp_path}/out ]; do sleep 0.01; done"]
         (tmp_path / "out").unlink()
-        assert eventually(lambda: "State:\tS" in Path(f"/proc/{process.pid}/status").read_text())
         patterns = (f"usdt:/proc/{process.pid}/root{program}:demo:gu*(i=arg0)",)
         recorded = Recorded(record_to(tmp_path / "x.parquet", *wake, events=("task",), stacks=patterns).path)
         assert process.wait(10) == 0  # it has seen its semaphore fall to 0

@@ -23,6 +23,7 @@ SCENARIOS = (
     Scenario("peers", 400),
     Scenario("offwake", 400),
     Scenario("herd", 300),
+    Scenario("noted", 300),
     Scenario("messages", 300),  # the last: it hides BTF and breaks the headers for the rest of the boot
 )
 
