@@ -4,6 +4,7 @@ The columns before the bar are options of the tracer (kernel/trace/trace_functio
 mark of a long duration (``+ ! # * @ $``), duration. Behind it stand, indented by depth, ``f();``, ``f() {`` and ``}``,
 with comments: ``/* f */``, ``/* = -22 */``, or another event. A ``}`` has the kernel's own duration, but not always the
 function's name: that is the one that began at the same depth of the same thread, unless events were lost in between.
+``trace-cmd report`` prints duration, bar and call as the text of its events ``funcgraph_entry`` and ``funcgraph_exit``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ Row = dict[str, Any]
 _LONGEST_LINE = 2048
 _TIME = r"\s*(?:(?P<s>\d{1,9})\.(?P<f>\d{6}|\d{9}) *\|)?"
 _CPU = r"(?:\s*(?P<cpu>\d{1,4})\))?"
-_LINE = re.compile(
-    _TIME + _CPU + r"(?:\s+(?P<comm>[^|]{1,16}?)-(?P<tid>\d{1,9}) *\|)?(?:\s+(?P<flags>[.\w#]{4,6}) *\|)?"
+_CALL = (
     r"(?:\s*[+!#*@$]?\s*(?:(?P<us>\d{1,15})(?:\.(?P<part>\d{1,3}))? us +)?\|)?  (?P<indent> *)"
     r"(?:(?P<call>[^\s(;{}/]+(?: \[[\w.-]+\])?)\(.*?\)(?P<leaf>;| \{)|(?P<end>\})|(?=/\*))"
-    r"\s*(?:/\*\s*(?P<note>.*?)\s*\*/)?\s*",
+    r"\s*(?:/\*\s*(?P<note>.*?)\s*\*/)?\s*"
+)
+_LINE = re.compile(
+    _TIME + _CPU + r"(?:\s+(?P<comm>[^|]{1,16}?)-(?P<tid>\d{1,9}) *\|)?(?:\s+(?P<flags>[.\w#]{4,6}) *\|)?" + _CALL,
     re.DOTALL,
 )
+_CALL_ALONE = re.compile(_CALL, re.DOTALL)
 _SWITCH = re.compile(
     _TIME + _CPU + r"\s+(?P<prev>\S.{0,15}?)-(?P<prev_tid>\d{1,9}) +=> +(?P<comm>\S.{0,15}?)-(?P<tid>\d{1,9})\s*"
 )
@@ -51,7 +55,7 @@ class GraphText:
         self._losses = 0  # so far: what began before one does not end behind it
         self._last: dict[int | None, int] = {}  # CPU -> ts
         self._threads: dict[int | None, tuple[int, str]] = {}  # CPU -> who runs there
-        self._open: dict[Hashable, list[Row]] = defaultdict(list)
+        self._calls = Calls()
         self._gaps: list[Row] = []  # that no event followed yet
 
     def rows(self, block: bytes) -> Iterator[Row]:
@@ -62,8 +66,7 @@ class GraphText:
 
     def rest(self) -> Iterator[Row]:
         """Calls without an end, and losses that no event follows."""
-        for calls in self._open.values():
-            yield from (_without_end(call) for call in calls)
+        yield from self._calls.rest()
         for gap in self._gaps:
             yield {**gap, "ts": max(self._last.values(), default=0)}
 
@@ -77,6 +80,7 @@ class GraphText:
             self._lose(int(lost[1]) if lost[1] else None, int(lost[2]) if lost[2] else None)
         elif not _NOT_EVENTS.fullmatch(text[:_LONGEST_LINE]):
             ts = max(self._last.values(), default=0)
+            self._losses += 1  # it may have been a begin or an end
             yield {
                 "kind": "unparsed",
                 "ts": ts,
@@ -88,10 +92,7 @@ class GraphText:
     def _switch(self, found: re.Match[str]) -> None:
         cpu = _number(found["cpu"])
         if cpu not in self._threads:  # what ran there from the begin on
-            began = self._open.pop(("cpu", cpu), [])
-            for call in began:
-                call |= {"tid": int(found["prev_tid"]), "comm": found["prev"]}
-            self._open[_key(cpu, int(found["prev_tid"]))] += began
+            self._calls.belong(cpu, int(found["prev_tid"]), found["prev"])
         self._threads[cpu] = int(found["tid"]), found["comm"]
 
     def _lose(self, cpu: int | None, count: int | None) -> None:
@@ -109,31 +110,59 @@ class GraphText:
         tid, comm = (int(found["tid"]), found["comm"]) if found["tid"] else self._threads.get(cpu, (None, None))
         if found["tid"]:
             self._threads[cpu] = int(found["tid"]), found["comm"]
-        depth = len(found["indent"]) // 2
         row: Row = {
-            "kind": "function_call", "ts": ts, "cpu": cpu, "tid": tid, "comm": f"swapper/{cpu}" if tid == 0 else comm,
-            "pid": 0 if tid == 0 else None, "depth": depth, "order": self._line,
+            "ts": ts, "cpu": cpu, "tid": tid, "comm": f"swapper/{cpu}" if tid == 0 else comm,
+            "pid": 0 if tid == 0 else None, "order": self._line,
         }  # fmt: skip
-        key = _key(cpu, tid)
+        yield from self._calls.take(row, found, self._losses)
+
+    def _gaps_before(self, cpu: int | None, ts: int) -> Iterator[Row]:
+        ended = [gap for gap in self._gaps if gap["cpu"] in (None, cpu)]
+        if ended:
+            self._gaps = [gap for gap in self._gaps if gap["cpu"] not in (None, cpu)]
+            yield from ({**gap, "ts": ts, "order": self._line} for gap in ended)
+
+
+class Calls:
+    """Pairs the begins and ends of calls, which must come in the order of the text."""
+
+    def __init__(self) -> None:
+        self._open: dict[Hashable, list[Row]] = defaultdict(list)
+
+    def of_text(self, row: Row, text: str, losses: int) -> list[Row] | None:
+        """What the text of an event ``funcgraph_entry`` or ``funcgraph_exit`` completes; None where it has no call."""
+        found = _CALL_ALONE.fullmatch(text) if len(text) <= _LONGEST_LINE else None
+        return None if found is None else list(self.take(row, found, losses))
+
+    def take(self, row: Row, found: re.Match[str], losses: int) -> Iterator[Row]:
+        """The rows that a line completes.
+
+        Args:
+            row: ts, cpu, pid, tid, comm and order of the line.
+            losses: how many there were so far: what began before one does not end behind it.
+        """
+        depth = len(found["indent"]) // 2
+        row = {**row, "kind": "function_call", "depth": depth}
+        key = _key(row["cpu"], row["tid"])
         note = found["note"] or ""
         if found["end"]:
-            yield from self._end(key, row, found, note)
+            yield from self._end(self._open[key], row, found, losses)
         elif found["call"] is None:
             yield {**row, "kind": "graph_note", "text": note}
         elif found["leaf"] == ";":
             yield {**row, "function": found["call"], "dur": _duration(found), "ret": _returned(note)}
         else:
             yield from self._leave(self._open[key], depth)
-            self._open[key].append({**row, "function": found["call"], "losses": self._losses})
+            self._open[key].append({**row, "function": found["call"], "losses": losses})
 
-    def _end(self, key: Hashable, row: Row, found: re.Match[str], note: str) -> Iterator[Row]:
-        calls, dur = self._open[key], _duration(found)
+    def _end(self, calls: list[Row], row: Row, found: re.Match[str], losses: int) -> Iterator[Row]:
+        dur, note = _duration(found), found["note"] or ""
         yield from self._leave(calls, row["depth"] + 1)
         named = _NAME.fullmatch(note)
         name = named[1] if named and not note.startswith("ret=") else None
         if calls and calls[-1]["depth"] == row["depth"]:
             call = calls.pop()
-            if call.pop("losses") == self._losses and name in (None, call["function"]):
+            if call.pop("losses") == losses and name in (None, call["function"]):
                 yield {**call, "dur": dur, "ret": _returned(note)}
                 return
             yield call
@@ -146,11 +175,17 @@ class GraphText:
         while calls and calls[-1]["depth"] >= depth:
             yield _without_end(calls.pop())
 
-    def _gaps_before(self, cpu: int | None, ts: int) -> Iterator[Row]:
-        ended = [gap for gap in self._gaps if gap["cpu"] in (None, cpu)]
-        if ended:
-            self._gaps = [gap for gap in self._gaps if gap["cpu"] not in (None, cpu)]
-            yield from ({**gap, "ts": ts, "order": self._line} for gap in ended)
+    def belong(self, cpu: int | None, tid: int, comm: str) -> None:
+        """The calls on a CPU of which no thread was known yet are this thread's."""
+        began = self._open.pop(("cpu", cpu), [])
+        for call in began:
+            call |= {"tid": tid, "comm": comm}
+        self._open[_key(cpu, tid)] += began
+
+    def rest(self) -> Iterator[Row]:
+        """Calls without an end."""
+        for calls in self._open.values():
+            yield from (_without_end(call) for call in calls)
 
 
 def _key(cpu: int | None, tid: int | None) -> Hashable:

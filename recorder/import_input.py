@@ -14,6 +14,7 @@ from zlib import error as ZlibError
 
 import pyarrow as pa
 
+from tracectl.recorder.import_spool import Totals
 from tracectl.store.errors import UserError
 
 BLOCK_BYTES = 4 << 20
@@ -92,17 +93,20 @@ def _opened(path: Path) -> IO[bytes]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes as blocks of whole lines, of some MB each; lines that are too long are cut."""
-    rest = b""
+def blocks(chunks: Iterator[bytes], totals: Totals) -> Iterator[bytes]:
+    """The same bytes as blocks of whole lines, of some MB each; lines that are too long are cut, and counted."""
+    rest, cutting = b"", False
     for chunk in chunks:
         data = rest + chunk
         cut = _cut(data)
-        if cut < 0:
-            rest = data[: LONGEST_LINE + 1]
-            continue
-        rest = data[cut + 1 :][: LONGEST_LINE + 1]
-        yield data[: cut + 1]
+        line = data[cut + 1 :]
+        rest = line[: LONGEST_LINE + 1]
+        cutting = cutting and cut < 0
+        if len(rest) < len(line) and not cutting:
+            totals.cut += 1
+            cutting = True
+        if cut >= 0:
+            yield data[: cut + 1]
     if rest:
         yield rest
 

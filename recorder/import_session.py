@@ -183,7 +183,7 @@ def _watched(source: Input, on_progress: Progress | None) -> Iterator[bytes]:
 
 def _read_text(chunks: Iterator[bytes], spool: Spool, footer: Footer) -> Counter[str]:
     reader = TextReader(spool)
-    for number, block in enumerate(blocks(chunks)):
+    for number, block in enumerate(blocks(chunks, spool.totals)):
         if number == 0:
             _read_header(block, footer)
         reader.read(block)
@@ -215,7 +215,7 @@ class _Lines(Protocol):
 
 
 def _read_rows(chunks: Iterator[bytes], spool: Spool, reader: _Lines, probe: str) -> Counter[str]:
-    for block in blocks(chunks):
+    for block in blocks(chunks, spool.totals):
         add_rows(spool, reader.rows(block), probe)
     add_rows(spool, reader.rest(), probe)
     return Counter()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from tracectl.recorder.import_bytes import Block, Mask, Positions
 from tracectl.recorder.import_callchains import STACKED, CallChains
 from tracectl.recorder.import_context import Contexts
+from tracectl.recorder.import_graph import Calls
 from tracectl.recorder.import_heads import NONE, Heads, Names, read_heads, read_names
 from tracectl.recorder.import_kinds import (
     CODES,
@@ -36,6 +38,8 @@ _TAB, _HASH = b"\t#"
 _FUNCTION = "function_call"
 MARKS = "ftrace:print"
 _MARKED = ("tracing_mark_write", "print")
+_GRAPH = ("funcgraph_entry", "funcgraph_exit")
+Take = Callable[[dict[str, Any], str], list[dict[str, Any]] | None]
 Groups = list[tuple[str, Positions]]
 _WHOLE = Template.of([Part("text", "text")])
 _BUFFER = b"# entries-in-buffer/entries-written: "
@@ -66,6 +70,9 @@ class TextReader:
         self.chains = CallChains(spool)
         self._contexts = Contexts()
         self._marks = Marks()
+        self._calls = Calls()
+        self._losses = 0  # before the block
+        self._lost_lines: list[int] = []  # of the block
         self._last_ts = 0
         self._last_by_cpu: dict[int, int] = {}
         self._open_losses: list[tuple[int | None, int, int | None]] = []  # (cpu, from_ts, count) until the next event
@@ -86,6 +93,7 @@ class TextReader:
         names = read_names(block, heads)
         self._see_header(data)
         pending, self._open_losses = self._open_losses, []
+        self._losses, self._lost_lines = self._losses + len(self._lost_lines), []
         for cpu, since, count in pending:
             self._lost(heads, -1, cpu, since, count)
         self._contexts.begin(block, heads, frames, self.chains.begin(block, heads, frames))
@@ -103,7 +111,7 @@ class TextReader:
     def finish(self) -> None:
         """Note losses that no event follows."""
         self._note_overwritten()
-        take_rows(self.spool, self._marks.rest(), MARKS)
+        take_rows(self.spool, [*self._marks.rest(), *self._calls.rest()], MARKS)
         if self._lost_somewhere:
             self.spool.lost(self._last_ts, None, None, None)
             self.spool.vectors_known = False
@@ -144,7 +152,9 @@ class TextReader:
         for _, which in groups:
             unread[which] = False
         unread[self._lost_by_perf(block, heads, names, np.flatnonzero(unread))] = False
-        for name, group in self._without_marks(block, base, names, groups):
+        groups = self._paired(_MARKED, self._marks.take, base, names, groups)
+        groups = self._paired(_GRAPH, self._call, base, names, groups)
+        for name, group in groups:
             source = source_of(name)
             which = self._samples(block, base, names, name, group) if is_sample(name) else group
             if not len(which):
@@ -161,25 +171,32 @@ class TextReader:
         self._contexts.end()
         return heads.line[unread]
 
-    def _without_marks(self, block: Block, base: _Base, names: Names, groups: Groups) -> Groups:
-        """Take what is a mark of a program out of the groups, and give its rows to the spool."""
-        marked = [which for name, which in groups if source_of(name).kind in _MARKED]
+    def _call(self, row: dict[str, Any], text: str) -> list[dict[str, Any]] | None:
+        found = self._calls.of_text(row, text, self._losses + bisect_left(self._lost_lines, row["order"]))
+        if found is None:  # it may have been a begin or an end
+            insort(self._lost_lines, row["order"])
+        return found
+
+    def _paired(self, kinds: tuple[str, ...], take: Take, base: _Base, names: Names, groups: Groups) -> Groups:
+        """Take events that begin and end something out of the groups, in order, and give their rows to the spool."""
+        marked = [which for name, which in groups if source_of(name).kind in kinds]
         if not marked:
             return groups
         every = np.sort(np.concatenate(marked))
-        end = block.ends[base.heads.line[every]]
-        texts = block.texts(names.text[every], np.minimum(end, names.text[every] + LONGEST_TEXT)).to_pylist()
+        end = base.block.ends[base.heads.line[every]]
+        texts = base.block.texts(names.text[every], np.minimum(end, names.text[every] + LONGEST_TEXT)).to_pylist()
         columns = {name: column.to_pylist() for name, column in base.columns(every).items()}
         rows: list[dict[str, Any]] = []
         done = np.zeros(len(every), np.bool_)
         for place, (text, order) in enumerate(zip(texts, base.heads.line[every].tolist(), strict=True)):
-            found = self._marks.take({name: column[place] for name, column in columns.items()} | {"order": order}, text)
+            found = take({name: column[place] for name, column in columns.items()} | {"order": order}, text)
             done[place] = found is not None
             rows += found or ()
-        take_rows(self.spool, rows, MARKS)
+        take_rows(self.spool, rows, f"ftrace:{kinds[-1]}")
         taken = every[done]
+        self.spool.totals.cut += int((done & (end - names.text[every] > LONGEST_TEXT)).sum())
         left = [
-            (name, np.setdiff1d(which, taken) if source_of(name).kind in _MARKED else which) for name, which in groups
+            (name, np.setdiff1d(which, taken) if source_of(name).kind in kinds else which) for name, which in groups
         ]
         return [(name, which) for name, which in left if len(which)]
 
@@ -194,6 +211,7 @@ class TextReader:
                 cpu = int(heads.cpu[index]) if heads.cpu[index] >= 0 else None
                 self.spool.lost(int(heads.ts[index]), cpu, self._before(heads, line, cpu), _count(found[1]))
                 self._contexts.lost(index, cpu)
+                insort(self._lost_lines, line)
                 lost.append(index)
         return np.array(lost, np.int64)
 
@@ -246,10 +264,12 @@ class TextReader:
                 cpu = int(lost[1]) if lost[1] else None
                 self._lost(heads, line, cpu, self._before(heads, line, cpu), _count(lost[2]))
                 self._contexts.lost(int(np.searchsorted(heads.line, line)) - 1, cpu)
+                self._lost_lines.append(line)
             elif _PERF_LOST_SOMEWHERE.fullmatch(text):
                 self._lost_somewhere = True
             elif not _NOT_EVENTS.fullmatch(text):
                 unread.append(line)
+                self._lost_lines.append(line)  # it may have been the begin or the end of a call
         return np.array(unread, np.int64)
 
     def _before(self, heads: Heads, line: int, cpu: int | None) -> int:
@@ -281,7 +301,7 @@ class _Base:
     """The columns that every row has."""
 
     def __init__(self, block: Block, heads: Heads) -> None:
-        self.heads = heads
+        self.block, self.heads = block, heads
         comm = block.texts(heads.comm_start, heads.comm_end)
         names = comm.dictionary.to_pylist()
         known = [None if name == "<...>" or re.fullmatch(r":-?\d+", name) else name for name in names]

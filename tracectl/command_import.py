@@ -83,6 +83,8 @@ def _summarize(imported: Imported, quiet: bool) -> None:
     uncounted = [f"{text.plural(totals.uncounted, 'gap')} of unknown size"] if totals.uncounted else []
     if counted or uncounted:
         _tell(f"LOST {' and '.join(counted + uncounted)}, as the trace itself tells", "red")
+    if totals.cut:
+        _tell(f"{text.plural(totals.cut, 'text')} or line so long that only the begin is kept", "yellow")
     if totals.unparsed:
         _tell(f"{unread_lines(totals)}; all are kept as kind unparsed", "yellow")
 

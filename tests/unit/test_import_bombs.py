@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tracectl.query import ask
+from tracectl.recorder.import_input import LONGEST_LINE, blocks
 from tracectl.recorder.import_session import Imported, ImportOptions, import_traces
+from tracectl.recorder.import_spool import Totals
 from tracectl.store.capture import Capture
 
 MARK = "   sh-7 [000] .... 12.000000: tracing_mark_write: "
@@ -33,6 +35,7 @@ ALLOWED = 48  # MB above the same import of a small text; reading the whole line
 PEAK = """
 import sys
 from pathlib import Path
+from tracectl.recorder.import_input import LONGEST_LINE, blocks
 from tracectl.recorder.import_session import ImportOptions, import_traces
 done = import_traces(ImportOptions((sys.argv[1],), Path(sys.argv[2]), force=True))
 status = Path("/proc/self/status").read_text()
@@ -84,6 +87,31 @@ def test_nested_json_inside_a_text_is_a_name_or_unread(reader: str, opening: str
     assert outcome.totals.unparsed == unread
     assert ask(capture, "events unparsed | count").rows()[0][0] == unread
     assert sum(outcome.totals.events.values()) == EVENTS[reader] + (reader in NAMES)
+
+
+@pytest.mark.parametrize("size", [60_000, 70_000, 5_000_000])
+def test_what_is_kept_only_in_part_is_counted(size: int, tmp_path: Path) -> None:
+    """A text of more than 4,096 characters, a line of more than 64 KB."""
+    text = f"{MARK}I|7|{'x' * size}\n{MARK}I|7|short\n"
+    outcome, capture = imported(tmp_path, text)
+    assert outcome.totals.cut == (2 if size > 4 << 20 else 1)  # lines that are whole in a block are not cut
+    assert len(ask(capture, "events instant | sort seq | select name").rows()[0][0]) == 4096 - len("I|7|")
+    outcome, _ = imported(tmp_path, f"{MARK}I|7|{'x' * 4092}\n")
+    assert outcome.totals.cut == 0
+
+
+def test_json_and_graph_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
+    outcome, capture = imported(tmp_path, f'[{{"ph":"i","ts":1,"name":"{"y" * 5000}"}},{{"ph":"i","ts":2,"name":"b"}}]')
+    assert outcome.totals.cut == 1
+    assert len(ask(capture, "events instant | sort ts | select name").rows()[0][0]) == 4096
+
+
+def test_a_line_that_goes_on_for_blocks_is_counted_once() -> None:
+    totals = Totals()
+    long = b"x" * (3 * LONGEST_LINE)
+    found = b"".join(blocks(iter([b"a\n" + long, long, long + b"\nb\n" + long, long, b"\nc"]), totals))
+    assert totals.cut == 2
+    assert [line[:1] for line in found.split(b"\n")] == [b"a", b"x", b"b", b"x", b"c"]
 
 
 def test_begins_without_ends_are_slices_without_a_duration(tmp_path: Path) -> None:

@@ -218,6 +218,51 @@ def test_a_deeper_begin_at_the_same_depth_ends_what_is_open(asked: Asked) -> Non
     assert asked(wrong_name, CALLS).rows() == [("h", 2_000, 0)]
 
 
+REPORT = """\
+cpus=2
+ ruby-7 [001] 10.000001: funcgraph_entry:        7.076 us   |  math();
+ ruby-7 [001] 10.000002: funcgraph_entry:                   |  sys_open() {
+ sh-3   [000] 10.000003: funcgraph_entry:                   |    do_exit() {
+ ruby-7 [001] 10.000004: funcgraph_entry:                   |    getname() {
+ ruby-7 [000] 10.000050: funcgraph_exit:       + 11.065 us  |    }
+ ruby-7 [000] 10.000060: funcgraph_exit:       ! 2485 us |  } /* sys_open */
+ sh-3   [000] 10.000070: funcgraph_exit:       # 60.500 us |    }
+"""
+REPORTED = [("math", 7_076, 7, 0), ("sys_open", 2_485_000, 7, 0), ("do_exit", 60_500, 3, 1), ("getname", 11_065, 7, 1)]
+
+
+@pytest.mark.parametrize("block", [1 << 20, 90])
+def test_calls_of_trace_cmd_report(asked: Asked, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """The begin's line has time and name, the end's the duration; the thread may have moved."""
+    monkeypatch.setattr(import_input, "HEAD_BYTES", block)
+    monkeypatch.setattr(import_input, "BLOCK_BYTES", block)
+    answer = asked(REPORT, "calls | sort ts | select function, dur, tid, depth")
+    assert [row[:4] for row in answer.rows()] == REPORTED
+
+
+BETWEEN = {
+    "CPU:1 [LOST 3 EVENTS]": 0,
+    " ruby-7 [001] 10.000009: funcgraph_entry: what": 0,  # it may be a begin
+    " ruby-7 [001] 10.000009: funcgraph_entry: func=0xffffffff81 depth=1": 0,  # of report -R, which has no names
+    "no line at all": 1,
+    " ruby-7 [001] 10.000009: other: a=1": 0,
+}
+
+
+@pytest.mark.parametrize("line", BETWEEN)
+def test_calls_of_trace_cmd_report_are_not_paired_over_what_was_not_read(tmp_path: Path, line: str) -> None:
+    lines = REPORT.splitlines()
+    outcome, capture = imported(tmp_path, "\n".join([*lines[:5], line, *lines[5:]]))
+    assert outcome.totals.unparsed == BETWEEN[line]
+    rows = ask(capture, "events function_call | select function, dur, tid, depth").rows()
+    found = {row[:4] for row in rows}
+    if "other" in line:
+        assert found == set(REPORTED)
+    else:
+        assert {name for name, dur, *_ in found if name and dur} == {"math", "sys_open"}  # whose end has it
+        assert {(dur, tid) for name, dur, tid, _ in found if name is None} == {(11_065, 7), (60_500, 3)}
+
+
 def test_calls_go_from_block_to_block(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = asked(with_columns(True, True, True, False), CALLS).rows()
     monkeypatch.setattr(import_input, "BLOCK_BYTES", 60)

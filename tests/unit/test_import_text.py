@@ -18,6 +18,7 @@ from tracectl.query import ask
 from tracectl.recorder import import_input, import_spool, import_text, import_tools
 from tracectl.recorder.import_input import LONGEST_LINE, Input, blocks
 from tracectl.recorder.import_session import Imported, ImportOptions, import_traces
+from tracectl.recorder.import_spool import Totals
 from tracectl.recorder.import_states import state_names
 from tracectl.store.capture import Capture
 from tracectl.store.errors import RecordError, StrictError, UserError
@@ -452,14 +453,14 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("size", [1, 7, 100, 5000])
 def test_blocks_are_whole_lines_and_nothing_is_lost(size: int) -> None:
     data = b"".join(b"line %d\n\n" % i for i in range(300)) + b"no end"
-    cut = list(blocks(data[i : i + size] for i in range(0, len(data), size)))
+    cut = list(blocks((data[i : i + size] for i in range(0, len(data), size)), Totals()))
     assert b"".join(cut) == data
     assert all(block.endswith(b"\n") for block in cut[:-1])
 
 
 def test_a_line_without_end_takes_no_memory() -> None:
     chunks = [b"x" * 100_000] * 50 + [b"\nnext\n"]
-    cut = list(blocks(iter(chunks)))
+    cut = list(blocks(iter(chunks), Totals()))
     assert b"".join(cut).endswith(b"\nnext\n")
     assert sum(map(len, cut)) < 3 * LONGEST_LINE + 100_000
 
