@@ -69,9 +69,7 @@ def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
             by_group |= {kind: KINDS[kind] for kind in GROUPS[name]}
         else:
             event = _event(name)
-            if explicit.get(event.kind, event).probes != event.probes:
-                raise UserError(f"-e {name}: its kind {event.kind} is also made by {explicit[event.kind].probes[0]}")
-            explicit[event.kind] = event
+            explicit[event.kind] = _wider(explicit.get(event.kind, event), event, name)
     _check_places(explicit.values())
     by_group |= {kind: KINDS[kind] for kind in GROUPS["task"]}
     found: dict[str, tuple[str, ...]] = {}
@@ -95,6 +93,18 @@ def select(names: Sequence[str], stacks: Sequence[str] = ()) -> Selection:
         if kind in found
     )
     return Selection(events, found, missing)
+
+
+def _wider(before: Event, event: Event, name: str) -> Event:
+    """Of two entries of one kind, which were both asked for, the one that has the columns of both."""
+    if before.probes != event.probes:
+        raise UserError(f"-e {name}: its kind {event.kind} is also made by {before.probes[0]}")
+    for one, other in ((before, event), (event, before)):
+        if set(one.fields) >= set(other.fields):
+            return one
+    raise UserError(
+        f"-e {name}: other fields of {event.kind} are kept already", "name it once, with the fields of both"
+    )
 
 
 def _check_places(events: Iterable[Event]) -> None:

@@ -118,9 +118,10 @@ def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any
 
     Stops on Ctrl-C, after -d, -n or --max-size, or when COMMAND ends; then COMMAND's exit code is passed on.
 
-    -e takes kinds (sched_switch), groups (sched, task, irq, epoll, net, syscall, profile) and any tracepoint of this
-    kernel (sched:sched_stat_runtime), separated by commas. Default: with --profile or --min-delay what it needs, else
-    all but syscall and profile.
+    -e takes kinds (sched_switch), groups (sched, task, irq, epoll, net, syscall, profile), any tracepoint of this
+    kernel (sched:sched_stat_runtime) and any function or USDT probe ('uprobe:c:malloc(size:u64=arg0)', kprobe:…,
+    usdt:/usr/bin/python3:python:gc__*; docs/probes.md), separated by commas. Default: with --profile or --min-delay
+    what it needs, else all but syscall and profile.
     Several of -p, -t, --comm, --cgroup are alternatives; what the questions need about others (a waker, the thread
     that ran instead) is kept.
 

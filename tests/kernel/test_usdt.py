@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import platform
+import random
+import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.conftest import Recorded, need, record_to
+from tracectl.recorder.elf import Elf
 from tracectl.recorder.selection import select
+from tracectl.recorder.usdt import sites
 from tracectl.store.errors import QueryError, UserError
 
 pytestmark = pytest.mark.kernel
@@ -117,3 +122,31 @@ def test_a_file_without_probes_and_a_place_of_two_kinds(program: Path, tmp_path:
         select([f"usdt:{tmp_path}/x:demo:values"])
     with pytest.raises(UserError, match="demo:values would be of kind demo_values and of kind demo_val"):
         select([f"usdt:{program}:demo:values", f"usdt:{program}:demo:val*"])
+
+
+def test_a_probe_that_is_named_twice(program: Path) -> None:
+    """Once for what is kept of it and once for its stacks, say."""
+    plain, kept = f"usdt:{program}:demo:values", f"usdt:{program}:demo:values(a=arg0)"
+    for names, stacks in (([kept], [plain]), ([plain], [kept]), ([plain, kept], [])):
+        (event,) = (event for event in select(names, stacks).events if event.kind == "demo_values")
+        assert "demo_values__a" in [column.name for column in event.fields]
+        assert ("ustack" in [column.name for column in event.fields]) == bool(stacks)
+    with pytest.raises(UserError, match="other fields of demo_values are kept already"):
+        select([kept], [f"usdt:{program}:demo:values(b=arg1)"])
+
+
+def test_damaged_files(program: Path, tmp_path: Path) -> None:
+    """Whatever is in a file, it is refused in words or read as another; half of the wrong bytes are in its notes."""
+    whole = program.read_bytes()
+    notes = whole.index(b"stapsdt\0") - 12
+    chance = random.Random(5)
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 8)):
+            place = chance.choice((chance.randrange(len(whole)), chance.randrange(notes, notes + 600)))
+            damaged[place] = chance.randrange(256)
+        (tmp_path / "x").write_bytes(damaged[: chance.choice((len(whole), chance.randrange(len(whole))))])
+        with suppress(ValueError), Elf(tmp_path / "x") as elf:
+            for site in sites(elf):
+                assert len(site.code) == len(site.arguments)
+                assert all(re.fullmatch(r"[\w ()+*,<>-]*", code) for code in site.code)
