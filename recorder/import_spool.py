@@ -32,6 +32,7 @@ _TEXT = pa.dictionary(pa.int32(), pa.string())
 _FEW_UNPARSED = 5
 LONGEST_UNPARSED = 200
 _NEVER = 2**63 - 1
+_UNITS = {"slice__dur": "ns"}  # of columns that the catalogue does not have
 
 
 @dataclass
@@ -238,7 +239,10 @@ class Spool:
     def _own_events(self) -> Iterator[Event]:
         """Catalogue entries of the kinds that the catalogue does not have."""
         for kind, (probe, names) in self._own_kinds.items():
-            fields = tuple(Field(name, S64 if self._numeric[name] else PATH, "as in the text") for name in names)
+            fields = tuple(
+                Field(name, S64 if self._numeric[name] else PATH, "as in the text", unit=_UNITS.get(name, ""))
+                for name in names
+            )
             yield Event(kind, EXTRA, f"{probe}, from an imported text", (probe,), fields)
 
     @staticmethod

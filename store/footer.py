@@ -140,7 +140,10 @@ _DAMAGED = "copy it again from where it was recorded, or record again"
 
 def event_to_json(event: Event) -> dict[str, Any]:
     """A run-time kind as the footer keeps it."""
-    columns = [{"name": c.name, "type": c.type.arrow, "doc": c.doc} for c in event.fields]
+    columns = [
+        {"name": c.name, "type": c.type.arrow, "doc": c.doc, **({"unit": c.unit} if c.unit else {})}
+        for c in event.fields
+    ]
     return {
         "kind": event.kind,
         "stream": event.stream,
@@ -155,7 +158,9 @@ def _event_from_json(entry: dict[str, Any]) -> Event:
     if entry["kind"] in events.KINDS:
         raise ValueError(f"{entry['kind']} is declared anew")
     columns = tuple(
-        Field(_name(c["name"]), _TYPES[c["type"]], str(c["doc"])) for c in entry["fields"] if c["type"] in _TYPES
+        Field(_name(c["name"]), _TYPES[c["type"]], str(c["doc"]), unit="ns" if c.get("unit") == "ns" else "")
+        for c in entry["fields"]
+        if c["type"] in _TYPES
     )
     return Event(_name(entry["kind"]), str(entry["stream"]), str(entry["doc"]), tuple(entry["probes"]), columns)
 

@@ -47,6 +47,11 @@ def test_begins_and_ends_nest_per_thread(asked: Asked) -> None:
     assert asked(marks, "events | count by kind") == [("slice", 3)]
 
 
+def test_durations_of_slices_are_durations(asked: Asked) -> None:
+    marks = [(5, 0, 1, "B|4|outer"), (5, 0, 2, "B|4|in"), (5, 0, 3, "E|4"), (5, 0, 6, "E|4")]
+    assert asked(marks, "events slice where dur > 2s | select name, dur") == [("outer", 5 * S)]
+
+
 def test_ends_without_a_begin_and_begins_without_an_end_are_kept(asked: Asked) -> None:
     marks = [(5, 0, 1, "E|4"), (5, 0, 2, "B|4|open"), (5, 0, 3, "hello"), (5, 0, 4, "F|4|x|9"), (5, 0, 5, "C|4|n|many")]
     assert asked(marks, SLICES) == [(2 * S, None, 5, 4, "open")]
