@@ -19,6 +19,7 @@ from tracectl.recorder.bpf import Program
 from tracectl.recorder.syscall import iterate, link_iterator
 from tracectl.store.errors import RecordError
 
+_OWN = Path("/proc/self/ns/pid")
 _INITIAL = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _AGAIN_NS = 20_000_000
 _MOST_THREADS = 65_536
@@ -50,7 +51,10 @@ int each_thread(struct bpf_raw_tracepoint_args *ctx) {
 
 def inside() -> bool:
     """Whether this process is in a PID namespace other than the machine's own."""
-    return Path("/proc/self/ns/pid").stat().st_ino != _INITIAL
+    try:
+        return _OWN.stat().st_ino != _INITIAL
+    except FileNotFoundError:  # a kernel without CONFIG_PID_NS
+        return False
 
 
 @contextmanager

@@ -88,6 +88,11 @@ def test_outside_of_any_nothing_is_translated() -> None:
         assert namespace.own() == (os.getppid(), os.getpid())
 
 
+def test_a_kernel_without_namespaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(namespace, "_OWN", tmp_path / "pid")
+    assert not namespace.inside()
+
+
 def test_a_number_that_is_a_process_inside_only(tmp_path: Path) -> None:
     need(os.geteuid() == 0 and shutil.which("unshare") is not None, "root and unshare are needed")
     # What runs in a namespace of its own, under a number that nothing has here.
