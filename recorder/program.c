@@ -17,7 +17,8 @@ static __always_inline void count(int which) {
     if (value) lock_xadd(value, 1);
 }
 static __always_inline void count_failure(int base, int error) {
-    count(base + (error == -28 /* ENOSPC */ ? 1 : error == -2 /* ENOENT */ ? 2 : 3));
+    /* EOPNOTSUPP: the CPU was offline meanwhile, and its ring is off since then. */
+    count(base + (error == -28 /* ENOSPC */ ? 1 : error == -2 /* ENOENT */ || error == -95 /* EOPNOTSUPP */ ? 2 : 3));
 }
 
 /* Whether this event of a kind is one of those that --every takes: the first of each n on this CPU. */

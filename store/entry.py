@@ -122,7 +122,7 @@ CAUSES = {
     "busy": "the kernel refused the event (nested too deeply)",
     "undeclared": "a CPU's switches do not follow each other, though nothing told of a loss",
     "killed": "the recorder ended without a clean stop; what it had not yet written is gone",
-    "not_attached": "the probe could not be attached, or the CPU came online later",
+    "not_attached": "the probe could not be attached, or the CPU came online later, or again; record again",
     "map_full": "a BPF map was full",
     "reader": "the recorder could not write as fast as events came",
     "stack": "a call stack could not be taken or did not arrive; rows that refer to it say [lost stack]",

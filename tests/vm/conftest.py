@@ -24,6 +24,8 @@ SCENARIOS = (
     Scenario("offwake", 400),
     Scenario("herd", 300),
     Scenario("noted", 300),
+    Scenario("late", 400),
+    Scenario("hotplug", 200),
     Scenario("messages", 300),  # the last: it hides BTF and breaks the headers for the rest of the boot
 )
 
