@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tracectl.query import ask
 from tracectl.recorder.import_session import Imported, ImportOptions, import_traces
 from tracectl.store.capture import Capture
+from tracectl.store.errors import TracectlError
 
 proto: Any = pytest.importorskip(
     "perfetto.protos.perfetto.trace.perfetto_trace_pb2", reason="the perfetto package is not installed"
@@ -114,6 +118,27 @@ def test_a_clock_of_all_by_the_last_snapshot_before_a_time(tmp_path: Path) -> No
     rows = [(900, "400"), (1100, "600"), (2999, "2499"), (5000, "2500"), (5100, "2600"), (5102, "twice removed")]
     assert ask(capture, INSTANTS).rows() == rows
     assert outcome.not_kept == {"packets of track_event in the clock 1, of which no snapshot tells the time": 1}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 400), st.binary(max_size=30), st.integers(0, 30))
+def test_damaged_traces(at: int, junk: bytes, cut: int) -> None:
+    made = Made()
+    made.clear(1, 5000, 100, unit=1000)
+    made.instant(1, 10, "a")
+    made.clear(2, 6000, 1 << 40)
+    made.instant(2, 1, "b")
+    data = made.trace.SerializeToString()
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name) / "in"
+        source.write_bytes(data[:at] + junk + data[at + cut :])
+        try:
+            outcome = import_traces(ImportOptions((str(source),), Path(name) / "out.parquet"))
+        except TracectlError as error:
+            assert error.problem
+            return
+        found = ask(Capture.open(outcome.path), "events | count by kind").rows()
+        assert {kind: count for kind, count, *_ in found}.get("instant", 0) == outcome.totals.events.get("instant", 0)
 
 
 def test_as_the_trace_processor(tmp_path: Path, trace_processor: Callable[[Path, str], list[tuple[str, ...]]]) -> None:

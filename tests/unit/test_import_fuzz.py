@@ -34,6 +34,9 @@ CPU:1 [LOST 30 EVENTS]
  a-7 [000] .... 12.000351: sys_close -> 0x0
  :-1 -1 [000] 12.000352: PERF_RECORD_LOST lost 3
  a-7 [000] .... 12.000353: tracing_mark_write: B|7|x\r
+ a-7 [000] 12.000354: funcgraph_entry:                   |  f() {
+ a-7 [000] 12.000355: funcgraph_entry:        7.076 us   |    g();
+ a-7 [000] 12.000356: funcgraph_exit:       + 11.065 us  |  }
 """
 LINES = SEED.splitlines(keepends=True)
 PIECES = st.one_of(
