@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from itertools import chain
 from typing import Any
 
 from tracectl.recorder.import_bundles import Bundles
@@ -23,6 +24,7 @@ _PROBE = "packet of a Perfetto trace"
 _TAKEN = (*TRACK_PACKETS, "ftrace_events", "process_tree", "clock_snapshot")
 _LONGEST_PACKET = 64 << 20
 _PACKET_TAG = 0x0A
+_LONGEST_HEAD = 6  # tag and length
 
 
 def is_perfetto(head: bytes) -> bool:
@@ -91,17 +93,22 @@ class PerfettoTrace:
         add_rows(self._spool, self._tracks.rows(), _PROBE)
 
     def _read(self, chunks: Iterable[bytes]) -> None:
-        for number, data in enumerate(_packets(chunks, self._name), 1):
+        for number, (data, whole) in enumerate(_packets(chunks, self._name), 1):
             try:
-                packet = self._class.FromString(data)
-                inner = zlib.decompressobj().decompress(packet.compressed_packets, _LONGEST_PACKET)
+                packet = self._class.FromString(data) if whole else None
+                inner = (
+                    zlib.decompressobj().decompress(packet.compressed_packets, _LONGEST_PACKET)
+                    if packet is not None
+                    else b""
+                )
             except (ValueError, zlib.error, self._undecodable):
+                packet = None
+            if packet is None:
                 self._unread()
                 ts = self._bundles.last_ts or self._tracks.last_ts or 0
                 row = {"kind": "unparsed", "ts": ts, "line": number, "text": repr(data[:LONGEST_UNPARSED])}
                 add_rows(self._spool, [row], _PROBE)
-                continue
-            if inner:
+            elif inner:
                 self._read([inner])
             else:
                 self._take(packet)
@@ -137,18 +144,20 @@ class PerfettoTrace:
         self._threads.update(named)
 
 
-def _packets(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The packets of a trace; what is behind the last whole one is left out."""
+def _packets(chunks: Iterable[bytes], name: str) -> Iterator[tuple[bytes, bool]]:
+    """The packets of a trace, and whether each is whole: the last may be cut off."""
     data = b""
-    for chunk in chunks:
+    for chunk in chain(chunks, [b""]):
         data += chunk
         at = 0
-        while at + 6 <= len(data) or (at < len(data) and len(chunk) < 6):
+        while at + _LONGEST_HEAD <= len(data) or (at < len(data) and not chunk):
             size, start = _varint(data, at + 1)
             if data[at] != _PACKET_TAG or size > _LONGEST_PACKET:
                 raise UserError(f"{name} is damaged as a Perfetto trace", "copy it again from where it was recorded")
             if not start or start + size > len(data):
                 break
-            yield data[start : start + size]
+            yield data[start : start + size], True
             at = start + size
         data = data[at:]
+    if data:
+        yield data, False

@@ -118,8 +118,25 @@ def test_damaged_traces(at: int, junk: bytes, cut: int) -> None:
 
 def test_a_trace_that_ends_early_gives_what_is_whole(tmp_path: Path) -> None:
     data = trace().SerializeToString()
-    outcome, _ = imported(tmp_path, data[:-40])
+    outcome, capture = imported(tmp_path, data[:-40])
     assert outcome.totals.events["sched_switch"] == 3
+    assert outcome.totals.unparsed == 1
+    # What the CPU did from the last event on stood in what is missing.
+    assert [row[:3] for row in ask(capture, "lost | select cpu, from_ts, ts").rows()] == [(1, 4000, 4000)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7, 1000])
+def test_packets_across_chunks(size: int) -> None:
+    """Also those of a few bytes, at the end of all."""
+    made = proto.Trace()
+    for number in range(6):
+        made.packet.add(trusted_uid=number)
+    made.packet.add()
+    data = made.SerializeToString()
+    found = list(import_perfetto._packets((data[i : i + size] for i in range(0, len(data), size)), "x"))
+    assert found == [(packet.SerializeToString(), True) for packet in made.packet]
+    cut = list(import_perfetto._packets([data + b"\x0a\x05abc"], "x"))
+    assert cut == [*found, (b"\x0a\x05abc", False)]
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
