@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from lark import Token, Tree
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION = re.compile(r"(\d+)(?:\.(\d+))?\s*(\D+)")
+from tracectl.store.durations import nanoseconds
+
 INT64_MAX = (1 << 63) - 1
 
 Node = Tree[Token]
@@ -118,14 +118,8 @@ def duration_of(token: Token) -> int:
     Raises:
         OutOfRange: longer than 292 years.
     """
-    match = _DURATION.fullmatch(str(token))
-    assert match
-    unit = _UNITS[match[3].lower()]
-    fraction = match[2] or ""
-    if len(match[1]) > 19 or len(fraction) > 30:
-        raise OutOfRange(str(token))
-    value: int = int(match[1]) * unit + int(fraction or "0") * unit // int(10 ** len(fraction))
-    if value > INT64_MAX:
+    value = nanoseconds(str(token).lower())
+    if value is None:
         raise OutOfRange(str(token))
     return value
 

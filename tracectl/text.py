@@ -7,18 +7,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from tracectl.store.durations import NS_PER, nanoseconds
 from tracectl.store.errors import UserError
 
-NS_PER = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "μs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
 BYTES_PER = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # The unit a duration is shown in: the largest that it reaches.
 _SHOWN = (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000))
@@ -90,13 +81,12 @@ def parse_duration(text: str) -> int:
         UserError: not a duration, or zero.
     """
     match = _NUMBER_AND_UNIT.fullmatch(text.strip())
-    unit = (match[2] or "s") if match else ""
-    if match is None or unit not in NS_PER:
+    if match is None or (match[2] or "s") not in NS_PER:
         raise UserError(
             f'"{text}" is not a duration', "a number and a unit: ns, us, ms, s, m, h; for example 5s or 250ms"
         )
-    ns = round(float(match[1]) * NS_PER[unit])
-    if ns <= 0 or ns >= 1 << 63:
+    ns = nanoseconds(text.strip(), "s")
+    if not ns:
         raise UserError(f'"{text}" is not a possible duration', "more than zero and less than 292 years")
     return ns
 

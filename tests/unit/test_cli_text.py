@@ -35,6 +35,8 @@ def test_a_moment_is_exact(ns: int) -> None:
         ("1.5m", 90_000_000_000),
         ("2", 2_000_000_000),
         (" 10 us ", 10_000),
+        ("9007199.254740993s", 9_007_199_254_740_993),  # a float has 53 bits
+        ("0.1234567899us", 123),
     ],
 )
 def test_parse_duration(given: str, ns: int) -> None:
