@@ -15,7 +15,7 @@ WITH waits AS (
         next_what = 'in' AND CASE
             WHEN what IN ('new', 'preempted') THEN TRUE
             WHEN what = 'asleep' THEN COALESCE(prev_what, 'in') = 'in' AND just_after <> 'waking'
-            ELSE (prev_what IS NULL OR prev_what IN ('asleep', 'gone')) AND just_before IS DISTINCT FROM 'waking'
+            ELSE COALESCE(just_before, 'asleep') IN ('asleep', 'gone')
         END AS begins,
         CASE WHEN what IN ('new', 'preempted') THEN ts ELSE COALESCE(prev_ts, 0) END AS since_ts
     FROM thread_steps
