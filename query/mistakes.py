@@ -10,6 +10,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.grammar import keyword_terminal
+from tracectl.query.instead import name_instead, noun_instead, said_instead
 from tracectl.query.nouns import BY_NAME, NOUNS
 from tracectl.query.stages import STAGES
 from tracectl.query.values import did_you_mean, listed
@@ -68,9 +69,14 @@ def explained(parser: Lark, text: str, error: UnexpectedInput) -> QueryError:
         remedy = f'"of" names threads, as in: calls of comm sh; a function stands behind the noun: calls {found}'
         return QueryError(f'"{found}" is no thread', remedy, text=text, start=start, end=start + len(found))
     words, choices = _choices(accepted)
-    remedy = did_you_mean(found, words) if found else ""
-    expected = f"expected: {listed(choices)}" if choices else "nothing more can follow here"
     problem = f'"{found}" is not understood here' if found else "the question ends too early"
+    remedy = did_you_mean(found, words) if found else ""
+    instead = said_instead(found, accepted, text[:start])
+    if not instead and not remedy:
+        instead = name_instead(found, accepted, text[:start])
+    if instead:
+        return QueryError(problem, f"here one says: {instead}", text=text, start=start, end=start + len(found))
+    expected = f"expected: {listed(choices)}" if choices else "nothing more can follow here"
     return QueryError(problem, f"{remedy} {expected}".strip(), text=text, start=start, end=start + max(len(found), 1))
 
 
@@ -94,7 +100,7 @@ def _no_noun(text: str, start: int, found: str) -> QueryError:
     nouns = ", ".join(noun.name for noun in NOUNS)
     if not found:
         return QueryError("a question begins with a noun", f"nouns: {nouns}", text=text)
-    near = did_you_mean(found, BY_NAME)
+    near = noun_instead(found) or did_you_mean(found, BY_NAME)
     return QueryError(
         f'there is no noun "{found}"', near or f"nouns: {nouns}", text=text, start=start, end=start + len(found)
     )

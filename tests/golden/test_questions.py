@@ -111,6 +111,17 @@ def test_what_is_said_of_a_wrong_question(case: str) -> None:
     assert str(caught.value) == said.rstrip("\n")
 
 
+POOR = [line for line in (HERE / "poor.txt").read_text("utf-8").split("\n\n")[1:] if line.strip()]
+
+
+@pytest.mark.parametrize("case", POOR, ids=[case.splitlines()[0][2:] for case in POOR])
+def test_what_is_not_said_yet_of_a_wrong_question(case: str) -> None:
+    asked, _, wanted = case.strip().partition("\n")
+    with pytest.raises(QueryError) as caught:
+        plan(parse(asked.removeprefix("? ")), Scene(end_ts=10**12))
+    assert wanted not in caught.value.remedy, "well said by now: move it to wrong.txt"
+
+
 @pytest.mark.parametrize(
     "name",
     [
