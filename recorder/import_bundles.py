@@ -18,6 +18,8 @@ from tracectl.recorder.import_bytes import Positions
 from tracectl.recorder.import_context import named
 from tracectl.recorder.import_current import Current, Threads
 from tracectl.recorder.import_messages import LATEST, Names, Part, Whole, compact_events, whole_events
+from tracectl.recorder.import_prints import PRINT, Prints
+from tracectl.recorder.import_rows import add_rows
 from tracectl.recorder.import_softirqs import Softirqs
 from tracectl.recorder.import_spool import Columns, Spool
 from tracectl.store.events import CONTEXTS
@@ -59,6 +61,7 @@ class Bundles:
         self._taken = _Taken()
         self._current = Current(threads)
         self._softirqs = Softirqs()
+        self._prints = Prints()
         self._drops: Counter[int] = Counter()  # sequence -> losses in it
         self._seen: dict[tuple[int, int], int] = {}  # sequence, CPU -> those that were noted for that CPU
         self._epochs: Counter[int] = Counter()  # CPU -> losses on it
@@ -113,6 +116,7 @@ class Bundles:
         for columns, order in self._softirqs.wakings():
             self._spool.add("sched_waking", _PROBE, columns, order)
             self._spool.end_block()
+        add_rows(self._spool, self._prints.rows(), _PROBE)
 
     def flush(self) -> None:
         """Give the spool what was taken so far."""
@@ -170,6 +174,10 @@ class Bundles:
             )
             self._softirqs.defer(deferred, cpu[later], part.ts[later], order[later])
             order = order[~later]
+        elif kind == PRINT:
+            others = self._prints.take(columns)
+            columns = {name: column.filter(others) for name, column in columns.items()}
+            order = order[np.asarray(others)]
         if len(order):
             self._spool.add(kind, _PROBE, columns, order)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -232,3 +233,54 @@ def test_times_that_cannot_be_and_unknown_kinds_are_counted(tmp_path: Path) -> N
     outcome, capture = imported(tmp_path, made)
     assert ask(capture, "switches | select ts").rows() == [(10,)]
     assert outcome.not_kept == {"packets of ftrace_events whose kind or time is not known": 3}
+
+
+MARKS = (
+    (10, 5, 0, "B|4|outer"), (20, 6, 1, "B|4|other"), (30, 5, 1, "B|4|in\n"), (40, 5, 0, "E|4\n"),
+    (45, 6, 1, "C|4|n|7"), (50, 6, 0, "E"), (60, 5, 1, "E|4"), (70, 5, 0, "E|4"), (80, 5, 0, "hello"), (90, 6, 1, "I|4|now"),
+    (95, 5, 0, "B|4|open"),
+)  # fmt: skip
+
+
+def marked() -> Any:
+    """Marks of two threads on two CPUs, whose bundles are not in the order of time."""
+    made = proto.Trace()
+    for cpu in (1, 0):
+        to = bundle(made, cpu)
+        for ts, tid, own, text in MARKS:
+            if own == cpu:
+                to.event.add(timestamp=ts, pid=tid).print.buf = text
+    return made
+
+
+def test_marks_of_programs_are_slices_counters_and_instants(tmp_path: Path) -> None:
+    outcome, capture = imported(tmp_path, marked())
+    rows = ask(capture, "events slice | sort ts | select ts, dur, name, tid, pid, cpu").rows()
+    assert rows == [
+        (10, 50, "outer", 5, 4, 0), (20, 30, "other", 6, 4, 1), (30, 10, "in", 5, 4, 1), (95, None, "open", 5, 4, 0),
+    ]  # fmt: skip
+    assert ask(capture, "events counter | select ts, name, value").rows() == [(45, "n", 7)]
+    assert ask(capture, "events instant | select ts, name").rows() == [(90, "now")]
+    assert ask(capture, "events print | sort ts | select ts, buf").rows() == [(70, "E|4"), (80, "hello")]
+    assert outcome.totals.unparsed == 0
+
+
+def test_marks_as_the_trace_processor(tmp_path: Path, trace_processor: Callable[[Path, str], Any]) -> None:
+    made = marked()
+    (tmp_path / "trace").write_bytes(made.SerializeToString())
+    told = trace_processor(tmp_path / "trace", "SELECT ts, dur, name FROM slice WHERE dur > 0 ORDER BY ts")
+    rows = ask(imported(tmp_path, made)[1], "events slice where dur > 0ns | sort ts | select ts, dur, name").rows()
+    assert [(int(ts), int(dur), name) for ts, dur, name in told] == rows
+
+
+def test_a_mark_over_a_loss_has_no_duration(tmp_path: Path) -> None:
+    made = proto.Trace()
+    for ts, text, lost in ((10, "B|4|a", False), (20, "B|4|b", False), (30, "E|4", True), (40, "E|4", False)):
+        to = bundle(made)
+        to.lost_events = lost
+        to.event.add(timestamp=ts, pid=5).print.buf = text
+    _, capture = imported(tmp_path, made)
+    assert [row[:2] for row in ask(capture, "events slice | sort ts | select name, dur").rows()] == [
+        ("a", None),
+        ("b", None),
+    ]
