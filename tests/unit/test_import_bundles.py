@@ -237,8 +237,8 @@ def test_times_that_cannot_be_and_unknown_kinds_are_counted(tmp_path: Path) -> N
 
 MARKS = (
     (10, 5, 0, "B|4|outer"), (20, 6, 1, "B|4|other"), (30, 5, 1, "B|4|in\n"), (40, 5, 0, "E|4\n"),
-    (45, 6, 1, "C|4|n|7"), (50, 6, 0, "E"), (60, 5, 1, "E|4"), (70, 5, 0, "E|4"), (80, 5, 0, "hello"), (90, 6, 1, "I|4|now"),
-    (95, 5, 0, "B|4|open"),
+    (45, 6, 1, "C|4|n|7"), (50, 6, 0, "E"), (60, 5, 1, "E|4"), (70, 5, 0, "E|4"), (80, 5, 0, "hello"),
+    (90, 6, 1, "I|4|now"), (95, 5, 0, "B|4|open"),
 )  # fmt: skip
 
 
