@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -87,9 +88,11 @@ def damage(path: Path, kinds: set[str], columns: set[str], times: Ranges | None)
 
 # The names of softirqs and irqs are joined, whether or not a question asks for them.
 NAMES = "kind context context_vec"
+OLD = int(duckdb.__version__.split(".")[0]) < 2
 STEPS = {"kind", "ts", "seq", "tid", "pid", "next_tid", "prev_state", "target_tid", "target_pid"}
 
 
+@pytest.mark.skipif(OLD, reason="DuckDB before 2.0 computes windows and joins that no column of the answer needs")
 @pytest.mark.parametrize(
     ("question", "kinds", "columns", "times"),
     [
