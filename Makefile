@@ -56,7 +56,7 @@ lint: $(READY)
 
 test: setup lint
 	@# The kernel tests share the machine with whatever else runs on it: what failed gets a second recording, no third.
-	@$(BIN)/python -m pytest --ignore=tests/kernel
+	@$(BIN)/python -m pytest
 	@$(BIN)/python -m pytest tests/kernel \
 	  || { echo 'tracectl: once more, what failed'; $(BIN)/python -m pytest --last-failed tests/kernel; }
 	@echo 'tracectl: all tests passed'

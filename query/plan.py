@@ -83,12 +83,12 @@ class Scene:
         return self.kinds is None or kinds <= self.kinds
 
     def unfilled(self, view: View) -> dict[str, str]:
-        """Columns of a view that are left empty -> the optional column (``kind.column``) or kind that fills."""
+        """Columns of a view that are left empty -> the optional column (``kind.column``) or kinds that fill."""
         return {column: by for column, by in view.filled.items() if not self._fills(by)}
 
     def _fills(self, by: str) -> bool:
         if "." not in by:
-            return self.recorded(frozenset((by,)))
+            return any(self.recorded(frozenset((kind,))) for kind in by.split("|"))
         return self.filled is None or by in self.filled
 
 
@@ -315,7 +315,7 @@ class Plan:
         empty = next((self.unfilled[column] for column in columns if column in self.unfilled), None)
         if empty is None:
             return
-        kind, _, optional = empty.partition(".")
+        kind, _, optional = empty.split("|")[0].partition(".")
         option = f"-e {kind},ep_poll_callback" if optional else f"-e {kind}"
         option = f"--stacks {kind}" if optional.endswith("stack") else option
         raise NotRecordedError(

@@ -6,7 +6,7 @@ A view file's header has machine-readable lines::
     -- evidence: stream=sched,irq|all cpus=own|all interval=ts..end_ts [rows=2] [lane=cpu] [vanishes] [shifting]
        (or: none)
     -- needs: kind other_kind? one|two a+b|c
-    -- filled: column other by kind.column          (where there are such; or: by kind)
+    -- filled: column other by kind.column          (where there are such; or: by kind|kind)
 
 The interval goes from a column to a column, or from ``before`` or to ``after`` (the CPU's neighbouring event); ``rows``
 is how many rows one lost event can take away, if more than one (``any``: no bound); rows of one ``lane`` do not
@@ -114,8 +114,8 @@ class View:
         row: what one row is.
         needs: alternatives of kinds per need; a need is met when all kinds of one alternative were recorded.
         columns: name -> column, in order.
-        filled: column -> the optional column of the catalogue, as ``kind.column``, or the kind, without which it says
-            nothing.
+        filled: column -> the optional column of the catalogue, as ``kind.column``, or the kind (one of those between
+            ``|``), without which it says nothing.
         kept: whether it is computed once, since others read it more than once.
     """
 

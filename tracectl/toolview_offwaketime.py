@@ -103,7 +103,9 @@ class OffWakeTime(ToolView):
         if tid and ts > self._blind_until and self._wanted(tid, pid):
             self._left[tid] = ts, _End("", tid, kstack, ustack)
         begun = self._left.pop(next_tid, None)
-        if begun is not None:
+        if begun is None:
+            self._forget_waker(next_tid)
+        else:
             self._count(ts - begun[0], _End(next_comm or "", next_tid, begun[1].kstack, begun[1].ustack))
 
     def _count(self, ns: int, target: _End) -> None:
@@ -116,6 +118,12 @@ class OffWakeTime(ToolView):
             self._waker_known.add(target.tid)
         if waker is not None or known:
             self._totals[target, waker or _End()] += us
+
+    def _forget_waker(self, tid: int) -> None:
+        """A wait has ended whose begin a gap may have hidden: unknown whether the tool gave its waker to it."""
+        if self._waker_known is not None:
+            self._woken.pop(tid, None)
+            self._waker_known.discard(tid)
 
     def lost(self, gap: Lost) -> None:
         if gap.from_ts is not None and gap.from_ts > self._until:

@@ -1,6 +1,8 @@
 -- one row: a sleep, from the switch-out in S, D or I to the switch-in
 -- evidence: stream=sched cpus=all interval=since_ts..end_ts lane=tid
--- needs: sched_switch sched_waking? sched_wakeup_new?
+-- needs: sched_switch (sched_waking|sched_wakeup)? sched_wakeup_new?
+-- filled: blocked delay waking_seq by sched_waking|sched_wakeup
+-- filled: waker_tid waker_pid waker_comm context context_vec vec_name by sched_waking
 -- Exits (X, Z) and stops (T, t) are no sleeps. A thread id used again (sched_wakeup_new) ends what came before. The
 -- first waking counts; where it raced with the switch-out, the thread was blocked for no time at all. Where events were
 -- lost that could tell, the switch-out stands alone: not certain.

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tracectl.store.errors import NotRecordedError
+
 DELAYS = "delays | select tid, ts, dur, cpu, cause, prev_comm, certain"
 SLEEPS = "sleeps | select tid, ts, dur, blocked, delay, state, waker_comm, context, certain"
 
@@ -84,8 +86,18 @@ def test_without_sched_waking_the_wait_begins_at_sched_wakeup(trace: Any, rows: 
     trace.wakeup(25, 0, "bystander:7", "a:1")
     trace.switch(30, 0, "idle", "R", "a:1")
     assert rows(trace, DELAYS) == [(1, 25, 5, 0, "wakeup", "swapper/0", True)]
+    assert rows(trace, "sleeps | select dur, blocked, delay, certain") == [(20, 15, 5, True)]
     # The current thread at sched_wakeup is not the waker.
-    assert rows(trace, SLEEPS) == [(1, 10, 20, 15, 5, "S", None, None, True)]
+    with pytest.raises(NotRecordedError, match="waker_comm of sleeps cannot be told"):
+        rows(trace, "sleeps where waker_comm = bystander")
+
+
+def test_without_wakings_nobody_says_that_no_sleep_was_long(trace: Any, rows: Any) -> None:
+    trace.switch(10, 0, "a:1", "S", "idle").switch(30, 0, "idle", "R", "a:1")
+    assert rows(trace, "sleeps | select dur") == [(20,)]
+    for question in ("sleeps where blocked > 1ns", "sleeps | sum blocked", "sleeps where delay is null"):
+        with pytest.raises(NotRecordedError, match="cannot be told"):
+            rows(trace, question)
 
 
 def test_a_thread_woken_before_its_first_switch_in_the_capture(trace: Any, rows: Any) -> None:

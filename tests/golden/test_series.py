@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tracectl.query import Scene, ask, parse, plan
@@ -32,7 +32,7 @@ def by_walking(value: int) -> tuple[int, int]:
     return (low, high) if value > 0 else (1 - high if low < 2**62 else -LARGEST - 1, 1 - low)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @example(-LARGEST - 1)
 @example(-LARGEST)
 @example(LARGEST)

@@ -126,3 +126,16 @@ def test_a_wait_without_a_waker_counts_only_where_no_loss_can_have_hidden_one(tr
     trace.options["filled"]["sched_waking"] = ["kstack"]
     trace.options["kinds"] = ["sched_switch", "sched_waking"]
     assert printed(trace, "-f", "-t", "4449").out == "wrk:worker_0;main;--; 20\n"
+
+
+def test_the_waker_of_a_wait_whose_begin_is_lost_is_not_given_to_the_next(trace: Any, printed: Any) -> None:
+    trace.stack(1, "main").stack(3, "try_to_wake_up")
+    trace.lost(100 * US, 110 * US, 1, "sched")  # its going to sleep
+    trace.waking(140 * US, 1, "idle", APP, "softirq", 3, kstack=3)
+    trace.switch(150 * US, 0, "idle", "R", APP)
+    trace.switch(160 * US, 0, APP, "R", PEER, 1)
+    trace.switch(170 * US, 0, PEER, "S", APP)
+    trace.switch(180 * US, 0, APP, "R", PEER, 1)
+    trace.switch(200 * US, 0, PEER, "S", APP)
+    trace.options["filled"]["sched_waking"] = ["kstack"]
+    assert printed(trace, "-f", "-t", "4449").out == "wrk:worker_0;main;--; 20\n"

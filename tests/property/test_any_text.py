@@ -69,7 +69,7 @@ WALK = {"whole", "deepest", "from_ts", "to_ts", "read_from", "read_to", "moment"
 SCENES = [Scene(end_ts=10**12), Scene(end_ts=10**12, clocks=((0, 1_651_648_335 * 10**9),))]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(QUESTIONS, st.sampled_from(SCENES))
 def test_any_text(text: str, scene: Scene) -> None:
     try:

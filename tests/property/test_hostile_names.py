@@ -68,7 +68,7 @@ def test_attempts_stay_values(question: str, name: str) -> None:
     check(question, name, "'" if '"' in name or "'" not in name else '"')
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(EVERYWHERE), st.text(min_size=1, max_size=12), QUOTES)
 @example(EVERYWHERE[0], "*'); --", '"')
 def test_any_name_stays_a_value(question: str, name: str, quote: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import walking
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import END, KINDS, START, Machine
 from traces import Bench
@@ -134,7 +134,7 @@ def compared(rows: list[tuple[Any, ...]]) -> Counter[str]:
 @pytest.mark.parametrize("related", [False, True], ids=["clauses", "relations"])
 @pytest.mark.parametrize("noun", NOUNS)
 def test_answers_are_what_walking_gives(bench: Bench, noun: str, related: bool) -> None:
-    @settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=30)
     @given(st.integers(0, 10**6), questions(noun, related=related))
     def run(seed: int, question: str) -> None:
         found, expected = both(bench, seed, question)

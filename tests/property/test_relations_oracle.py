@@ -106,7 +106,7 @@ def answers(rows: list[Row], names: str) -> dict[str, list[tuple[Any, ...]]]:
         return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_relations_are_what_the_oracle_says(case: Case) -> None:
     focus, steps, _ = case

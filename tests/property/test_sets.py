@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from soundness import Read, unsound, vocabulary
 from traces import FOCUS, Bench, Case, Row, cases, rows_of, without
@@ -66,8 +66,6 @@ def questions(draw: st.DrawFn, focus: str, *, timed: bool = True) -> tuple[str, 
     """A noun with some clauses, and perhaps a stage."""
     clauses, stages = VOCABULARY[focus]
     usable = [clause for clause in clauses if timed or not any(word in clause for word in _TIMED)]
-    if focus not in ("closes", "accepts"):  # others have an fd only where it was asked for when recording
-        usable = [clause for clause in usable if clause not in ("on fd 1", "on port 80")]
     chosen = draw(st.lists(st.sampled_from(usable), max_size=2)) if usable else []
     if draw(st.booleans()):
         chosen += draw(st.lists(st.sampled_from(RELATED[focus]), max_size=1)) if focus in RELATED else []
@@ -99,10 +97,7 @@ def judge(bench: Bench, pair: tuple[Case, Case], question: str, both: bool) -> s
 
 @pytest.mark.parametrize("focus", sorted(FOCUS))
 def test_answers_of_sets_are_sound(bench: Bench, focus: str) -> None:
-    searching = "TRACECTL_SOUNDNESS" in os.environ
-
-    @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
-              derandomize=not searching, database=None)  # fmt: skip
+    @settings(max_examples=CASES)
     @given(st.tuples(cases(focus), cases(focus)), questions(focus), st.booleans())
     def run(pair: tuple[Case, Case], question: tuple[str, str], both: bool) -> None:
         said = judge(bench, pair, " | ".join(filter(None, question)), both)
@@ -115,8 +110,7 @@ def test_answers_of_sets_are_sound(bench: Bench, focus: str) -> None:
 def test_a_set_answers_what_its_captures_answer(bench: Bench, focus: str) -> None:
     """The same rows, with the moments moved: nothing of one capture touches another."""
 
-    @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True,
-              database=None)  # fmt: skip
+    @settings(max_examples=CASES)
     @given(st.tuples(cases(focus), cases(focus)), questions(focus, timed=False))
     def run(pair: tuple[Case, Case], question: tuple[str, str]) -> None:
         traces = [without(case, rows_of(case))[0] for case in pair]
@@ -150,8 +144,7 @@ def moved(answer: Answer, number: int) -> list[tuple[Any, ...]]:
 def test_the_property_can_fail(bench: Bench) -> None:
     """A set that forgets the loss of its captures is caught."""
 
-    @settings(max_examples=150, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck), report_multiple_bugs=False)  # fmt: skip
+    @settings(max_examples=150, derandomize=True, phases=[Phase.generate], report_multiple_bugs=False)
     @given(st.tuples(cases("wakeups"), cases("wakeups")))
     def run(pair: tuple[Case, Case]) -> None:
         assert not judge(bench, pair, "wakeups | count", False)

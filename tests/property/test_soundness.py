@@ -12,7 +12,8 @@ from dataclasses import replace
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from caught import case_of
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from real import SAMPLE, Mutilator
 from soundness import Read, missing_anchors, unsound, vocabulary
@@ -23,7 +24,6 @@ from tracectl.store import relations as store_relations
 from tracectl.store.relations import View, views
 
 query_plan = sys.modules["tracectl.query.plan"]  # the package has a function of that name
-AT_MOST = 150
 CASES = int(os.environ.get("TRACECTL_SOUNDNESS", "15"))
 NOUN = {"spans": "wakeups"}
 # A wait that begins at the switch-out, since a waking raced with it, is lost with that waking and counted with it. A
@@ -71,11 +71,7 @@ def judge(bench: Bench, case: Case, question: str) -> str:
 
 @pytest.mark.parametrize("focus", sorted(FOCUS))
 def test_answers_are_sound(bench: Bench, focus: str) -> None:
-    # Without a number given, always the same cases: a search for new ones is asked for, not left to chance.
-    searching = "TRACECTL_SOUNDNESS" in os.environ
-
-    @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
-              derandomize=not searching, database=None)  # fmt: skip
+    @settings(max_examples=CASES)
     @given(cases(focus), questions(focus))
     def run(case: Case, question: str) -> None:
         said = judge(bench, case, question)
@@ -127,18 +123,16 @@ def test_a_wrong_declaration_is_caught(bench: Bench, name: str) -> None:
     focus, question, changed = MUTATIONS[name]
     wrong = {**views(), **changed}
 
-    @settings(max_examples=AT_MOST, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck), report_multiple_bugs=False)  # fmt: skip
-    @given(cases(focus))
-    def run(case: Case) -> None:
-        assert not judge(bench, case, question)
+    def shows(case: Case) -> bool:
+        with (
+            mock.patch.object(store_relations, "views", lambda: wrong),
+            mock.patch.object(query_plan, "views", lambda: wrong),
+        ):
+            return bool(judge(bench, case, question))
 
-    with (
-        mock.patch.object(store_relations, "views", lambda: wrong),
-        mock.patch.object(query_plan, "views", lambda: wrong),
-        pytest.raises(AssertionError),
-    ):
-        run()
+    case = case_of(name, focus, shows)
+    assert shows(case)
+    assert not judge(bench, case, question)
 
 
 def test_a_real_capture_mutilated() -> None:

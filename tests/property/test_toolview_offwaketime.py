@@ -66,7 +66,7 @@ def expected(rows: list[Row]) -> list[str]:
     return lines
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases("sleeps"))
 def test_what_is_counted_is_so(bench: Bench, case: Case) -> None:
     full = [row for row in rows_of(case) if row["kind"] in KINDS]

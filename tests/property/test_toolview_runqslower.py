@@ -66,7 +66,7 @@ def _scaled(case: Case) -> tuple[list[Row], list[Row], list[Row]]:
     return [scale(row) for row in full], [row for row in lossy if row["kind"] != "lost"], gaps
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases("delays"), st.sampled_from([(), ("-t", "1"), ("-p", "2")]))
 def test_as_the_tool(bench: Bench, case: Case, which: tuple[str, ...]) -> None:
     full, left, gaps = _scaled(case)

@@ -185,7 +185,8 @@ def _fields(step: Step, tid: int, spans: bool) -> Row:
         "sched_switch": {
             "prev_state": "R" if tid == 0 else step.state, "next_tid": into, "next_comm": f"t{into}", "next_prio": 120,
         },
-        "sched_waking": target | ({} if spans else {"context": context, "context_vec": about if about else None}),
+        "sched_waking": target | ({} if spans else {"context": context, "context_vec": about if about else None})
+        | ({"fd": about, "sport": 80, "dport": about} if step.sane else {}),
         "sched_wakeup_new": target,
         "sched_process_fork": {"child_tid": other, "child_pid": other, "child_comm": f"t{other}"},
         "softirq_entry": {"vec": about // 2}, "softirq_exit": {"vec": about // 2},
@@ -249,7 +250,8 @@ class Bench:
         table = pa.Table.from_pylist(list(rows), schema=_SCHEMA)
         self.database.connection.register("incoming", table)
         self.database.connection.execute(f"CREATE OR REPLACE TABLE {name} AS FROM incoming")
-        footer = Footer(sorted(set(kinds)), list(CPUS), START, END, breaks_declared=declared)
+        filled = {"sched_waking": ["fd", "sport", "dport"]}
+        footer = Footer(sorted(set(kinds)), list(CPUS), START, END, breaks_declared=declared, filled=filled)
         columns = {column: _SQL[kind.type.arrow] for column, kind in COLUMNS.items()}
         return Capture(Path(name), (Path(name),), columns, (footer,), table.num_rows)
 

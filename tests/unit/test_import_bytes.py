@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracectl.recorder.import_bytes import Block
@@ -22,7 +22,6 @@ def test_line_ends_of_every_form_are_no_part_of_the_line() -> None:
     ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(LINES)
 def test_texts_are_the_lines(lines: list[str]) -> None:
     block = block_of(lines or [""])
@@ -36,7 +35,6 @@ def test_bytes_that_are_no_utf8_are_shown_as_escapes() -> None:
     assert block.texts(block.starts, block.ends).to_pylist() == ["a\\xff", "b"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**16 - 1), min_size=1, max_size=20), st.sampled_from(["", " x", ".5", "-"]))
 def test_numbers_forwards_and_backwards(numbers: list[int], tail: str) -> None:
     block = block_of([f"{number}{tail}" for number in numbers])
@@ -56,7 +54,6 @@ def test_what_is_no_number_has_no_digits() -> None:
     assert values[-1] == -12
 
 
-@settings(deadline=None)
 @given(LINES.filter(bool), st.sampled_from("a =:"))
 def test_next_and_previous_are_find_and_rfind(lines: list[str], character: str) -> None:
     block = block_of(lines)
@@ -68,7 +65,6 @@ def test_next_and_previous_are_find_and_rfind(lines: list[str], character: str) 
         assert (last - start if last >= start else -1) == raw.rfind(character.encode())
 
 
-@settings(deadline=None)
 @given(LINES.filter(bool))
 def test_a_word_ends_at_a_space_or_control_character(lines: list[str]) -> None:
     block = block_of(lines)

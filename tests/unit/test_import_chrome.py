@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracectl.query import ask
@@ -111,7 +111,6 @@ def test_bombs_are_no_more_than_unread(bomb: str) -> None:
     assert {row["kind"] for row in rows(bomb)} <= {"unparsed"}
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60), st.integers(0, 200), st.integers(1, 50))
 def test_damaged_files_raise_nothing(junk: str, at: int, size: int) -> None:
     text = json.dumps([event("B", 1), event("E", 2), event("C", 3, args={"a": 1})])

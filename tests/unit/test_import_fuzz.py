@@ -6,7 +6,7 @@ import resource
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracectl.query import ask
@@ -73,7 +73,7 @@ def imported(data: bytes, folder: Path) -> Capture | None:
     return Capture.open(folder / "out.parquet")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @given(TEXTS)
 def test_damaged_texts(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ def test_damaged_texts(data: bytes) -> None:
         assert 0 < events <= data.count(b"\n") + data.count(b"\r") + 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([line for line in LINES if b"-" in line and b": " in line]), min_size=1, max_size=8), TEXTS
 )

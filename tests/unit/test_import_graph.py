@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracectl.query import Answer, ask
@@ -321,7 +321,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @given(st.lists(PIECES, max_size=15).map(b"".join))
 def test_damaged_texts(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

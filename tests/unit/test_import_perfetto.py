@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracectl.query import ask
@@ -103,7 +103,6 @@ def test_recognised_by_content() -> None:
     assert not is_perfetto(b"# tracer: nop\n")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 600), st.binary(min_size=1, max_size=30), st.integers(0, 30))
 def test_damaged_traces(at: int, junk: bytes, cut: int) -> None:
     import tempfile  # noqa: PLC0415 - hypothesis allows no fixture that is not made anew

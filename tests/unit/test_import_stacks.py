@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracectl.query import ask
@@ -201,7 +201,7 @@ FRAMES = st.text("abcxyz_:<>()[]+ ", min_size=1, max_size=9).map(str.strip).filt
         min_size=1, max_size=20,
     )
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_sums_by_stack_are_those_of_a_plain_reader(totals: list[tuple[list[str], int]]) -> None:
     expected: Counter[str] = Counter()
     for frames, value in totals:
@@ -217,7 +217,7 @@ SEEDS = {"offwake": OFFWAKE, "offwake-folded": OFFWAKE_FOLDED, "offcpu": OFFCPU,
 
 
 @pytest.mark.parametrize("name", SEEDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_texts(name: str, data: st.DataObject) -> None:
     lines = SEEDS[name].encode().splitlines(keepends=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracectl.recorder.import_bytes import Block
@@ -36,7 +36,6 @@ def rows_of(templates: list[Template], text: str) -> list[dict[str, Any]]:
     return [{name: column[0].as_py() for name, column in columns.items()}] if columns else []
 
 
-@settings(deadline=None)
 @given(NAMES, NAMES, st.integers(0, 4_194_304), st.sampled_from(["S", "R+", "D|K", "0", "4096"]))
 def test_names_may_hold_anything(prev: str, into: str, tid: int, state: str) -> None:
     text = (
@@ -50,7 +49,6 @@ def test_names_may_hold_anything(prev: str, into: str, tid: int, state: str) -> 
         assert rows_of([SWITCH], text) == [wanted]
 
 
-@settings(deadline=None)
 @given(NAMES, NAMES, st.integers(0, 4_194_304))
 def test_both_ways_agree_on_trace_cmd_s_own_layout(prev: str, into: str, tid: int) -> None:
     text = f"{prev}:{tid} [120] S ==> {into}:7 [100]"
@@ -102,7 +100,6 @@ def test_fields_of_events_that_the_catalogue_lacks(text: str, fields: dict[str, 
     assert rows_of([inferred_template(text)], text) == [fields]
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=200))
 def test_a_layout_made_from_a_text_can_be_made_from_any(text: str) -> None:
     inferred_template(text.strip())

@@ -198,7 +198,7 @@ def test_what_is_not_kept_is_counted(tmp_path: Path) -> None:
     }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 400), st.binary(max_size=30), st.integers(0, 30))
 def test_damaged_traces(at: int, junk: bytes, cut: int) -> None:
     data = whole().trace.SerializeToString()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracectl.recorder import decode
@@ -87,7 +87,6 @@ def test_every_type() -> None:
     }  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=16), max_size=20))
 def test_texts_end_at_the_nul_and_are_always_text(raws: list[bytes]) -> None:
     array = decode._text_column(np.array(raws, "S16"), text_of)

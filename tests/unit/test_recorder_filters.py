@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracectl.recorder import filters, selection, snapshot, tracefs
@@ -46,7 +46,6 @@ def cut(pattern: str) -> bytes:
     return raw[:-1][:15] + b"*" if raw.endswith(b"*") and len(raw) <= 16 else raw[:15]
 
 
-@settings(deadline=None)
 @given(NAMES, st.booleans(), NAMES)
 @example("a" * 15, True, "a" * 15)
 @example("a" * 15, False, "a" * 16)
@@ -64,7 +63,6 @@ def test_the_generated_test_is_fnmatch(stem: str, star: bool, name: str) -> None
     assert filters._comm_matches(pattern, comm.rstrip(b"\0")) == wanted
 
 
-@settings(deadline=None)
 @given(st.lists(NAMES, min_size=2, max_size=4), NAMES)
 def test_several_names_are_alternatives(patterns: list[str], name: str) -> None:
     text = c_functions(TaskFilter(comms=tuple(patterns)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracectl.recorder.ledger import Drop, Ledger
@@ -61,7 +61,6 @@ def drop(parsed: Parsed, times: tuple[Any, Any], ts: int) -> Drop:
 ITEMS = st.lists(st.just(SAMPLE) | st.integers(1, 50), max_size=8)
 
 
-@settings(deadline=None)
 @given(st.lists(ITEMS, max_size=6), st.integers(0, 5))
 @example([[3, SAMPLE]], 0)
 @example([[SAMPLE, 3]], 0)
@@ -94,7 +93,6 @@ def test_markers_lie_between_their_neighbours(regions: list[list[int | str]], ta
     assert ledger.total_lost == marked + tail
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ITEMS, st.booleans()), max_size=7), st.integers(0, 5))
 @example([([SAMPLE], False), ([SAMPLE, 5], True), ([6, SAMPLE], False)], 0)
 def test_dropped_regions_are_losses_of_the_reader(regions: list[tuple[list[int | str], bool]], tail: int) -> None:

@@ -121,7 +121,6 @@ def played(steps: list[tuple[Any, ...]]) -> Recording:
     return recording
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_every_row_comes_out_once_with_a_number_of_its_own(steps: list[tuple[Any, ...]]) -> None:
     recording = played(steps)
@@ -134,7 +133,6 @@ def test_every_row_comes_out_once_with_a_number_of_its_own(steps: list[tuple[Any
     assert recording.buffer.written == len(rows)
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_the_order_is_right_or_said_to_be_late(steps: list[tuple[Any, ...]]) -> None:
     recording = played(steps)
@@ -145,7 +143,6 @@ def test_the_order_is_right_or_said_to_be_late(steps: list[tuple[Any, ...]]) -> 
         assert recording.in_order([number for seq, number in recording.out() if seq in seqs])
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_nothing_is_late_when_no_row_comes_behind_the_watermark(steps: list[tuple[Any, ...]]) -> None:
     recording = Recording()
@@ -164,7 +161,7 @@ def test_nothing_is_late_when_no_row_comes_behind_the_watermark(steps: list[tupl
     assert recording.in_order([number for _, number in recording.out()])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(STEPS)
 def test_compaction_restores_the_order(steps: list[tuple[Any, ...]]) -> None:
     recording = played(steps)

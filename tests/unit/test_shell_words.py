@@ -181,7 +181,7 @@ TOKENS = sorted({word for example in EXAMPLES for word in example.split()} | {*"
 
 
 @given(st.lists(st.sampled_from(TOKENS), max_size=8), st.integers(0, 60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_taken(tokens: list[str], length: int) -> None:
     """No begin of anything makes an error; what is offered ends what was typed."""
     text = " ".join(tokens)[:length]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracectl.store.capture import Capture
@@ -172,7 +172,6 @@ JSON = st.recursive(
 GOOD = json.loads(Footer(["sched_switch"], [0], 0, 1, extra_events=[EXTRA_JSON]).to_json())
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON), JSON)
 def test_no_footer_makes_the_reader_fall_over(wrong: dict[str, Any], extra: Any) -> None:
     for data in ({**GOOD, **wrong}, {**GOOD, "extra_events": [extra]}, extra):
@@ -264,7 +263,6 @@ def test_segments_are_one_capture_whose_ledger_is_their_sum(tmp_path: Path) -> N
         Capture.open(segments.directory)
 
 
-@settings(deadline=None)
 @given(
     st.builds(
         Footer,

@@ -76,13 +76,14 @@ def check_statistics(path: Path, table: pa.Table) -> None:
             values = [value for value in part[name].to_pylist() if value is not None]
             statistics = group.column(index).statistics
             assert statistics is None or statistics.null_count == part.num_rows - len(values)
-            if statistics is not None and statistics.has_min_max:
+            # (Of a group without values pyarrow may state bounds: they keep nothing from being read.)
+            if values and statistics is not None and statistics.has_min_max:
                 order = (lambda text: text.encode()) if isinstance(values[0], str) else None
                 assert (statistics.min, statistics.max) == (min(values, key=order), max(values, key=order))
             assert group.column(index).num_values == part.num_rows
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(tables(), st.integers(1, 50))
 def test_what_is_read_is_what_was_written_and_copies_are_equal(table: pa.Table, rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
