@@ -118,7 +118,7 @@ MUTATIONS: dict[str, tuple[str, str, str, Any]] = {
     "during at a thread: no gaps": (SCHED, "wakeups not during sleeps", "_gaps", _no_gaps),
     "found where it may be": (
         SPANS, "wakeups followed by softirqs under 3ns within 9ns", "_rows",
-        _edited("_rows", "certain AS sure", "TRUE AS sure"),
+        _edited("_rows", "match_ IS NOT NULL AND certain AS sure", "TRUE AS sure"),
     ),
     "found where it may not pair": (
         SCHED, "closes followed by delays within 9ns", "_rows", _edited("_rows", "certain AS sure", "TRUE AS sure"),
