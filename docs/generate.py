@@ -17,8 +17,10 @@ from typing import Any
 
 import click
 
+import tracectl
 from tracectl.cli import COMMANDS, group
 from tracectl.command_help import form
+from tracectl.command_record import record as record_command
 from tracectl.query.clause import Clause
 from tracectl.query.clauses import CLAUSES
 from tracectl.query.nouns import NOUNS, Noun
@@ -278,6 +280,20 @@ def value_name(kind: click.ParamType[Any]) -> str:
     )
 
 
+# ---- python.md ----
+
+
+def record_part() -> str:
+    """The keywords of tracectl.record beside the options of the command."""
+    command = {option.name: option for option in record_command.params if isinstance(option, click.Option)}
+    rows = []
+    for name, keyword in inspect.signature(tracectl.record).parameters.items():
+        if keyword.kind is keyword.KEYWORD_ONLY:
+            default = "" if keyword.default in ((), "", None) else code(repr(keyword.default))
+            rows.append((code(name), default, code(command[name].opts[-1]), command[name].help or ""))
+    return table(("keyword", "default", "command line", ""), rows)
+
+
 # ---- architecture.md ----
 
 
@@ -367,6 +383,7 @@ def pages() -> dict[Path, str]:
         DOCS / "language.md": with_part("language.md", language_part()),
         DOCS / "cheatsheet.md": cheat_sheet(),
         DOCS / "questions.md": with_part("questions.md", f"{common_parameters()}\n{questions_page()}"),
+        DOCS / "python.md": with_part("python.md", record_part()),
         DOCS / "format.md": with_part("format.md", columns_part()),
         DOCS / "architecture.md": with_part("architecture.md", files_part()),
     }

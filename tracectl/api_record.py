@@ -10,14 +10,19 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeAlias
 
 from tracectl import text
 from tracectl.api import Capture
 from tracectl.api import open as open_capture
+from tracectl.record_words import parsed, words_of
 from tracectl.store import errors
+
+# How long: text with a unit, seconds, or a timedelta.
+Time: TypeAlias = str | float | timedelta
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,23 @@ class Recorded:
 def record(
     path: str | Path,
     *,
+    duration: Time | None = None,
     events: str | Iterable[str] = (),
-    duration: str | float | None = None,
-    pids: Iterable[int] = (),
-    tids: Iterable[int] = (),
-    comms: Iterable[str] = (),
-    cgroups: Iterable[str] = (),
+    stacks: str | Iterable[str] = (),
+    profiles: str | Iterable[str] = (),
+    frequency: int | None = None,
+    pids: int | Iterable[int] = (),
+    tids: int | Iterable[int] = (),
+    comms: str | Iterable[str] = (),
+    cgroups: str | Iterable[str] = (),
+    container: str = "",
+    every: int = 1,
+    min_delay: Time | None = None,
     max_events: int | None = None,
     max_size: str | int | None = None,
-    buffer: str | int = "2M",
+    keep: Time | None = None,
+    buffer: str | int = "auto",
+    realtime: bool = False,
     force: bool = False,
 ) -> Recording:
     """A recording, not begun yet: use it as a context manager, or call :meth:`Recording.run`.
@@ -64,25 +77,31 @@ def record(
     >>> capture = tracectl.record("web.parquet", duration="5s").run()  # doctest: +SKIP
 
     Everything that happens in the ``with`` block is recorded: the block begins once the probes are attached.
+    The options are those of the command ``tracectl record``, with its defaults and its checks. Times are ``"5s"``,
+    ``"250ms"``, a ``timedelta``, or a number of seconds; sizes ``"500M"`` or a number of bytes.
 
     Args:
-        path: the capture to write.
-        events: kinds, groups (sched, task, irq, epoll, net) and ``category:event`` tracepoints; default: all groups.
-        duration: stop after this time, as ``"5s"``, ``"250ms"``, or a number of seconds.
-        pids, tids, comms, cgroups: record only these; several are alternatives.
-        max_events, max_size: stop after so many events, or bytes (``"500M"``).
-        buffer: memory of each ring: one for each CPU and stream.
+        path: the capture to write; with ``keep`` a directory.
+        duration: stop after this time.
+        events: kinds, groups (sched, task, irq, epoll, net, syscall, profile), ``category:event`` tracepoints, and
+            probes of functions; default: what ``profiles`` or ``min_delay`` need, else all but syscall and profile.
+        stacks: kinds that get kernel and user call stacks, besides being recorded.
+        profiles: what is needed for flame graphs: ``"offwake"``, ``"cpu"``.
+        frequency: CPU samples a second and CPU; default: 99.
+        pids, tids, comms, cgroups: record only these; one or several, which are alternatives.
+        container: only the container of this id; ``pids`` are then ids inside.
+        every: record one of so many events of each kind on each CPU; answers know that the others are missing.
+        min_delay: record only waits for a CPU longer than this, which the kernel picks out.
+        max_events, max_size: stop after so many events, or bytes.
+        keep: flight recorder: keep only the newest segments, for this time, and no more than ``max_size``.
+        buffer: memory of each ring, one for each CPU and stream; ``"auto"``: by the machine's memory and CPUs.
+        realtime: run the reader before all else: for machines under load.
         force: write over an existing file.
 
     Raises:
         UserError: an argument that cannot be meant. What the machine refuses is raised when the recording begins.
     """
-    given: dict[str, Any] = {"output": str(Path(path).absolute()), "force": force, "max_events": max_events}
-    given["events"] = [events] if isinstance(events, str) else list(events)
-    given |= {"pids": list(pids), "tids": list(tids), "comms": list(comms), "cgroups": list(cgroups)}
-    given["duration_ns"] = None if duration is None else text.parse_duration(str(duration))
-    given["max_size"] = None if max_size is None else text.parse_size(str(max_size))
-    return Recording(given | {"buffer_bytes": text.parse_size(str(buffer))})
+    return Recording(Path(path), words_of({name: value for name, value in locals().items() if name != "path"}))
 
 
 class Recording:
@@ -91,13 +110,21 @@ class Recording:
     Attributes:
         path: the capture, there once the recording has ended.
         result: what it came to; None until it has ended.
+
+    Args:
+        path: the capture to write.
+        words: options as typed for ``tracectl record``.
+
+    Raises:
+        UserError: one that cannot be meant.
     """
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
+    def __init__(self, path: Path, words: list[str]) -> None:
+        self._words = words
+        self._options = parsed(words)
         self._process: subprocess.Popen[str] | None = None
         self._complaints: IO[bytes] | None = None
-        self.path = Path(options["output"])
+        self.path = path.absolute()
         self.result: Recorded | None = None
 
     def run(self) -> Capture:
@@ -107,7 +134,8 @@ class Recording:
             UserError: there is no limit, or an option that cannot be meant.
             RecordError: recording is not possible here (root, BCC, tracefs), or the disk is full.
         """
-        if not any(self._options[limit] for limit in ("duration_ns", "max_events", "max_size")):
+        limits = ("duration", "max_events") if self._options["keep"] else ("duration", "max_events", "max_size")
+        if not any(self._options[limit] for limit in limits):
             raise errors.UserError("this recording would never end", 'duration="5s", or record in a with block')
         self._begin()
         try:
@@ -161,7 +189,7 @@ class Recording:
             start_new_session=True,  # Ctrl-C reaches this process, which then stops the recording
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(self._options) + "\n")
+        self._process.stdin.write(json.dumps({"output": str(self.path), "words": self._words}) + "\n")
         self._process.stdin.flush()
         try:
             self._receive("begun")

@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from tracectl.command_record import recorder_options
+from tracectl.record_words import parsed
 from tracectl.recorder.drain import Status
 from tracectl.recorder.session import RecordOptions, record
 from tracectl.store.errors import TracectlError
-
-_LISTS = ("events", "pids", "tids", "comms", "cgroups")
-_FLAGS = {"pids": "-p", "tids": "-t", "comms": "--comm", "cgroups": "--cgroup", "events": "-e"}
 
 
 def main() -> int:
@@ -40,7 +39,7 @@ def main() -> int:
         tell(out, {"error": type(error).__name__, "problem": error.problem, "remedy": error.remedy})
         return error.exit_code
     told: dict[str, Any] = {"path": str(outcome.path), "events": outcome.events, "lost": outcome.lost}
-    told |= {"size": outcome.path.stat().st_size, "elapsed_ns": outcome.elapsed_ns}
+    told |= {"size": outcome.size, "elapsed_ns": outcome.elapsed_ns}
     told |= {"missing": outcome.missing, "stopped_by": outcome.stopped_by}
     if not begun:
         tell(out, {"begun": {}})
@@ -60,13 +59,8 @@ def tell(out: IO[str], what: dict[str, Any]) -> None:
 
 def options(given: dict[str, Any]) -> RecordOptions:
     """The recorder's options; the capture notes the command line that does the same."""
-    line = ["tracectl", "record", "-o", Path(given["output"]).name]
-    for name in _LISTS:
-        line += [part for value in given[name] for part in (_FLAGS[name], str(value))]
-    if given["duration_ns"]:
-        line += ["-d", f"{given['duration_ns']}ns"]
-    lists = {name: tuple(given[name]) for name in _LISTS}
-    return RecordOptions(**{**given, **lists, "output": Path(given["output"]), "command_line": tuple(line)})
+    path, words = Path(given["output"]), given["words"]
+    return recorder_options(path, parsed(words), ("tracectl", "record", "-o", path.name, *words))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 # What --profile records, all with stacks.
 _PROFILES = {"offwake": ("sched_switch", "sched_waking"), "cpu": ("cpu_sample",)}
+# Parameters that the recorder takes by the same name and as they are.
+_UNCHANGED = (
+    "pids", "tids", "comms", "cgroups", "container", "every", "max_events", "max_size", "realtime", "stats_json",
+    "prometheus", "force", "command",
+)  # fmt: skip
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -37,7 +42,9 @@ def _parsed(parse: Callable[[str], int]) -> Callable[[click.Context, click.Param
 @click.option(
     "-d", "--duration", callback=_parsed(text.parse_duration), metavar="TIME", help="Stop after 5s, 500ms, 2m, …"
 )
-@click.option("-e", "--events", multiple=True, metavar="NAMES", help="What to record, see above; may be repeated.")
+@click.option(
+    "-e", "--events", multiple=True, metavar="NAMES", help="What to record: kinds, groups, probes; may be repeated."
+)
 @click.option("--stacks", multiple=True, metavar="KINDS", help="Record these with kernel and user call stacks.")
 @click.option(
     "--profile", "profiles", type=click.Choice(["offwake", "cpu"]), multiple=True,
@@ -135,15 +142,13 @@ def record(*, output: Path | None, quiet: bool, tool: str | None, **options: Any
       sudo tracectl record --profile cpu -F 199 -d 10s
       sudo tracectl record --as 'runqslower 10000 -P'
     """
-    from tracectl.recorder.session import RecordOptions
-
     suffix = "flight" if options["keep"] else "parquet"
     path = output or Path(time.strftime(f"tracectl-%Y%m%d-%H%M%S.{suffix}"))
     if tool is not None:
         outcome = _recorded_live(path, tool, options)
     else:
         live = sys.stderr.isatty() and not quiet
-        outcome = _recorded(_options(RecordOptions, path, options), StatusLine().show if live else None, options)
+        outcome = _recorded(recorder_options(path, options), StatusLine().show if live else None, options)
         if live:
             click.echo(_CLEAR_LINE, nl=False, err=True)
     _summarize(outcome, quiet)
@@ -173,7 +178,6 @@ def _recorded(options: RecordOptions, show: Callable[[Status], None] | None, giv
 
 def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
     """Record, and print meanwhile what a tool would; without -e, what that tool needs is recorded."""
-    from tracectl.recorder.session import RecordOptions
     from tracectl.recorder.session import record as record_session
     from tracectl.store.errors import UserError
     from tracectl.toolview import view_of
@@ -188,11 +192,8 @@ def _recorded_live(path: Path, tool: str, options: dict[str, Any]) -> Outcome:
     if options["min_delay"] is not None:
         raise UserError("--as does not go with --min-delay: it needs every switch", "--as 'runqslower 1000'")
     view = view_of(name, arguments)
-    given = _options(
-        RecordOptions,
-        path,
-        options | {"events": options["events"] or view.record, "stacks": options["stacks"] + view.stacks},
-    )
+    needed = {"events": options["events"] or view.record, "stacks": options["stacks"] + view.stacks}
+    given = recorder_options(path, options | needed)
     if os.geteuid() == 0:
         _check_needs(view, tool, given)
     with Live(view, path, lambda note: click.echo(text.visible(f"tracectl: {note}"), err=True)) as live:
@@ -226,33 +227,29 @@ def _buffer(value: str) -> int:
     return 0 if value == "auto" else text.parse_size(value)
 
 
-def _options(make: Callable[..., Any], path: Path, given: dict[str, Any]) -> Any:
-    """The recorder's options from the command line's."""
+def recorder_options(path: Path, given: dict[str, Any], line: Sequence[str] | None = None) -> RecordOptions:
+    """The recorder's options from the command's.
+
+    Args:
+        path: the capture.
+        given: the command's parameters by name, as click hands them over.
+        line: what the capture notes as the command line; default: this process's own.
+    """
+    from tracectl.recorder.session import RecordOptions
+
     profiled = tuple(kind for profile in given["profiles"] for kind in _PROFILES[profile])
-    return make(
+    return RecordOptions(
         output=path,
         duration_ns=given["duration"],
         events=given["events"] or profiled,
         stacks=given["stacks"] + profiled,
         **({} if given["frequency"] is None else {"frequency": given["frequency"]}),
-        pids=given["pids"],
-        tids=given["tids"],
-        comms=given["comms"],
-        cgroups=given["cgroups"],
-        container=given["container"],
-        every=given["every"],
         min_delay_ns=given["min_delay"],
-        max_events=given["max_events"],
-        max_size=given["max_size"],
         keep_ns=given["keep"],
         buffer_bytes=given["buffer"],
-        realtime=given["realtime"],
-        stats_json=given["stats_json"],
-        prometheus=given["prometheus"],
-        force=given["force"],
-        command=given["command"],
-        command_line=("tracectl", *sys.argv[1:]),
+        command_line=("tracectl", *sys.argv[1:]) if line is None else tuple(line),
         debug=bool(os.environ.get("TRACECTL_DEBUG")),
+        **{name: given[name] for name in _UNCHANGED},
     )
 
 
