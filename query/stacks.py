@@ -63,7 +63,7 @@ class WithStacks(Clause):
 with_stacks: "with stacks"
 """
     examples = (
-        "sleeps of pid 4182 with stacks | sum blocked by waker_stack, stack | top 10 by sum_blocked",
+        "sleeps of pid 4182 with stacks | sum blocked by waker_stack, stack | top 10",
         "wakeups with stacks | count by waker_stack",
         "sleeps of pid 4182 with stacks | folded",
     )

@@ -123,19 +123,31 @@ PERCENTILE.2: /p(\\d\\d?(\\.\\d{1,6})?|100)(?![\\w.])/i
 
 
 class Top(Stage):
-    """The rows with the largest values of a column."""
+    """The rows with the largest values of a column; without ``by``, of what was counted or summed up, or of ``dur``."""
 
     rule = "top"
     grammar = """
-top: "top" UINT "by" NAME
+top: "top" UINT ("by" NAME)?
 """
-    examples = ("delays | top 10 by dur", "wakeups | count by comm | top 3 by count")
+    examples = ("delays | top 10 by tid", "wakeups | count by comm | top 3", "delays | top 10")
 
     def apply(self, plan: Plan) -> None:
         """Sorts and limits."""
-        how_many, by = tokens(self.node)
-        _sort(plan, self.column(plan, by), descending=True)
+        how_many, *by = tokens(self.node)
+        _sort(plan, self.column(plan, by[0]) if by else self._usual(plan), descending=True)
         plan.select.limit = self.number(plan, how_many)
+
+    def _usual(self, plan: Plan) -> Column:
+        """The first column that an aggregate made, or how long rows last."""
+        columns = plan.select.columns
+        name = "dur" if plan.keys is None else next((name for name in columns if name not in plan.keys), "")
+        if name not in columns:
+            how_many = token_in(self.node)
+            raise plan.error(
+                "the largest of which column?", f"top {how_many} by one of: {', '.join(columns)}", self.place
+            )
+        plan.known(self.place, name)
+        return columns[name]
 
 
 class Sort(Stage):
