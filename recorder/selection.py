@@ -208,7 +208,7 @@ def _catalogued(tracepoint: str) -> Event | None:
 def _hint(name: str) -> str:
     kinds = [kind for kind, event in KINDS.items() if not event.bookkeeping]
     near = get_close_matches(name, [*GROUPS, *kinds, *_short_names(tracefs.tracepoints())], 3, 0.75)
-    full = [_full(n) for n in near]
+    full = list(dict.fromkeys(map(_full, near)))  # a kind may have its tracepoint's name
     choice = f"groups: {', '.join(GROUPS)}; any tracepoint as category:event; kprobe:, uprobe:, usdt: …"
     return f"nearest: {', '.join(full)}" if full else choice
 

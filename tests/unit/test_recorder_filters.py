@@ -309,5 +309,7 @@ def test_names_groups_and_tracepoints(names: tuple[str, ...], kinds: set[str]) -
     ),
 )
 def test_what_cannot_be_selected_is_refused(name: str, said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
         selection.select([name])
+    near = caught.value.remedy.removeprefix("nearest: ").split(", ")
+    assert len(near) == len(set(near))
