@@ -14,7 +14,7 @@ import pytest
 from tracectl.recorder import decode, flight, probes, writing
 from tracectl.recorder.flight import Keep
 from tracectl.recorder.probes import Probes
-from tracectl.recorder.program import HEADER_FIELDS, Record
+from tracectl.recorder.program import COUNTERS_PER_STREAM, HEADER_FIELDS, Record
 from tracectl.recorder.writing import Writer
 from tracectl.store import writer as store_writer
 from tracectl.store.capture import Capture
@@ -52,7 +52,7 @@ class Kernel:
     emitted: list[int] = field(default_factory=lambda: [0, 0])
 
     def counts(self) -> Any:
-        return np.array([self.emitted, *[[0, 0]] * 4], np.uint64)
+        return np.array([self.emitted, *[[0, 0]] * (COUNTERS_PER_STREAM - 1)], np.uint64)
 
     def misses(self) -> dict[str, int]:
         return {}
