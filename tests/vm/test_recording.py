@@ -75,8 +75,8 @@ def test_contexts_of_wakeups_whose_cause_is_known(full: Recorded, truth: dict[st
     )
     # Python's lock is waited for with a limit: its timer, too, may end while the other is current.
     assert set(by_ping) <= {("task", None), ("hrtimer", None)}
-    # How often it comes to that depends on the emulation: the threads may take turns without sleeping.
-    assert by_ping["task", None] >= 0.8 * by_ping.total() > 0
+    # How often it comes to that depends on the emulation: the threads may take turns without sleeping, even always.
+    assert by_ping["task", None] >= 0.8 * by_ping.total()
     # A packet over loopback is delivered in softirq while the sender is current; Python's own lock is the rest.
     received = Counter()
     for (_, context, vec), count in _wakers(full, truth["vm:server"]).items():
