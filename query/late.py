@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tracectl.query.plan import Plan, view_of
 from tracectl.query.values import Place, show_duration
-from tracectl.store.errors import NotRecordedError
 from tracectl.store.relations import LATE_DELAYS
 
 
@@ -27,12 +26,10 @@ def finish(plan: Plan, place: Place) -> None:
         return
     if plan.over_ns < least:
         least_shown = show_duration(least)
-        raise NotRecordedError(
+        raise plan.not_recorded(
             f"only delays over {least_shown} were recorded (--min-delay)",
             f"delays over {least_shown}; all of them need: tracectl record -e sched",
-            text=plan.text,
-            start=place.start,
-            end=place.end,
+            place,
         )
     plan.notes.append(only_over(least))
 

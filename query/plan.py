@@ -288,6 +288,10 @@ class Plan:
         """An error that points into the question."""
         return QueryError(problem, remedy, text=self.text, start=place.start, end=place.end)
 
+    def not_recorded(self, problem: str, remedy: str, place: Place) -> NotRecordedError:
+        """The same, where the capture lacks what the question needs."""
+        return NotRecordedError(problem, remedy, text=self.text, start=place.start, end=place.end)
+
     def has(self, *columns: str) -> bool:
         """Whether rows of the noun have these columns."""
         return all(column in self.all_columns for column in columns)
@@ -318,12 +322,10 @@ class Plan:
         kind, _, optional = empty.split("|")[0].partition(".")
         option = f"-e {kind},ep_poll_callback" if optional else f"-e {kind}"
         option = f"--stacks {kind}" if optional.endswith("stack") else option
-        raise NotRecordedError(
+        raise self.not_recorded(
             f"{listed(columns)} of {self.noun.name} cannot be told from this capture: not recorded",
             f"record again with: tracectl record {option}",
-            text=self.text,
-            start=place.start,
-            end=place.end,
+            place,
         )
 
     def require(self, needs: tuple[tuple[frozenset[str], ...], ...], who: str, place: Place, instead: str = "") -> None:
@@ -344,12 +346,10 @@ class Plan:
         imported = first[:1] and first[0] in events and events[first[0]].imported
         remedy = f"tracectl record -e {','.join(first)}"
         remedy = f"tracectl import reads it: {events[first[0]].doc}" if imported else f"record again with: {remedy}"
-        raise NotRecordedError(
+        raise self.not_recorded(
             f"{who} cannot be told from this capture: not recorded: {'; '.join(choices)}",
             f"{remedy}{f'; {instead}' if instead else ''}",
-            text=self.text,
-            start=place.start,
-            end=place.end,
+            place,
         )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from tracectl.query.clause import Clause
 from tracectl.query.plan import Plan
 from tracectl.query.values import listed
-from tracectl.store.errors import NotRecordedError
 from tracectl.store.relations import Column
 
 RELATION = "event_stacks"
@@ -81,11 +80,11 @@ with_stacks: "with stacks"
         missing = {name for name, stack in stacks.items() if not _recorded(plan, stack.kind)}
         if len(missing) == len(stacks):
             kinds = ",".join(dict.fromkeys(stack.kind for stack in stacks.values()))
-            raise NotRecordedError(
+            raise plan.not_recorded(
                 "stacks cannot be told from this capture: they were not recorded",
                 f"record again with: tracectl record --stacks {kinds}",
-                text=plan.text, start=self.place.start, end=self.place.end,
-            )  # fmt: skip
+                self.place,
+            )
         self._join(plan, {name: stack for name, stack in stacks.items() if name not in missing})
         for name in missing:
             plan.unfilled[name] = f"{stacks[name].kind}.kstack"
